@@ -1,0 +1,19 @@
+//! The outside world behind the ports.
+//!
+//! **What it is.** Two stores ([`sqlite`], [`postgres`]), a broker ([`redis`]), mail ([`smtp`]), and the system's clock and dice
+//! ([`system`]): each implements traits of `allocation_service_layer::ports`, and nothing else.
+//!
+//! **What it may know.** The domain, the ports, and the one outside thing that each module is about. Not the entrypoints.
+//!
+//! **How to add…**
+//! - *a store*: a module with its migrations beside the others, implementing `Database`, `Reader`, `EventLog` and `DeadLetters`; then a line in
+//!   `tests/` for each contract suite of `allocation_testing::contracts`.
+//! - *a broker*: one file that implements `EventPublisher`.
+
+mod migrations;
+pub mod postgres;
+pub mod redis;
+mod rows;
+pub mod smtp;
+pub mod sqlite;
+pub mod system;

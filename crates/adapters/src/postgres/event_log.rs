@@ -1,0 +1,135 @@
+//! The event log on PostgreSQL. A serial number is not the order of commits, so an event gets its place in the feed after its commit.
+
+use std::time::Duration;
+
+use allocation_service_layer::ports::database::{StoreError, StoreResult};
+use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use super::{PostgresDatabase, get, store_error};
+use crate::rows::{count, number};
+
+/// Takes committed units of work, lowest id first, and gives their events the next positions. A unit of work that has a lower id
+/// and commits later is simply taken later.
+const NUMBER: &str = "WITH taken AS (
+    DELETE FROM units_of_work WHERE id IN (SELECT id FROM units_of_work ORDER BY id LIMIT $1)
+    RETURNING id, skus, first_sequences, last_sequences
+), runs AS (
+    SELECT taken.id, run.place, run.sku, run.first_sequence, run.last_sequence
+    FROM taken, unnest(skus, first_sequences, last_sequences)
+        WITH ORDINALITY run(sku, first_sequence, last_sequence, place)
+), last AS (
+    SELECT coalesce((SELECT last_position FROM feed ORDER BY last_position DESC LIMIT 1), 0) AS position
+), placed AS (
+    INSERT INTO feed (last_position, sku, first_sequence, last_sequence)
+    SELECT last.position + (sum(last_sequence - first_sequence + 1) OVER (ORDER BY id, place))::bigint,
+           sku, first_sequence, last_sequence
+    FROM runs, last
+)
+SELECT count(*) FROM taken";
+
+const READ: &str = "SELECT f.last_position - (f.last_sequence - e.sequence) AS position, e.body
+FROM (SELECT * FROM feed WHERE last_position > $1 ORDER BY last_position LIMIT $2) f
+CROSS JOIN LATERAL (
+    SELECT sequence, body FROM events
+    WHERE sku = f.sku AND sequence BETWEEN f.first_sequence AND f.last_sequence
+      AND sequence > f.last_sequence - (f.last_position - $1)
+    ORDER BY sequence) e
+ORDER BY f.last_position, e.sequence LIMIT $2";
+
+#[async_trait]
+impl EventLog for PostgresDatabase {
+    async fn number(&self, limit: usize) -> StoreResult<usize> {
+        let mut client = self.client().await?;
+        // Most of the time there is nothing to do, and then nothing is locked or written.
+        let waiting = client.query_opt("SELECT 1 FROM units_of_work LIMIT 1", &[]).await.map_err(store_error)?;
+        if waiting.is_none() {
+            return Ok(0);
+        }
+        let tx = client.transaction().await.map_err(store_error)?;
+        // One at a time; the next statement sees what the one before us has done.
+        tx.execute("SELECT 1 FROM leases WHERE task = 'numbering' FOR UPDATE", &[]).await.map_err(store_error)?;
+        // Losing the last of these in a crash of the server is harmless: the events are numbered again, as nobody has seen the numbers.
+        let taken = tx.query_one(NUMBER, &[&number(limit as u64)]).await.map_err(store_error)?;
+        tx.commit().await.map_err(store_error)?;
+        usize::try_from(get::<i64>(&taken, 0)?).map_err(|error| StoreError::Failed(error.to_string()))
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
+        let events = self
+            .all(READ, &[&number(after), &number(limit as u64)], |row| {
+                Ok(FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? })
+            })
+            .await?;
+        let oldest = self
+            .all(
+                "SELECT last_position - (last_sequence - first_sequence) - 1 FROM feed ORDER BY last_position LIMIT 1",
+                &[],
+                |row| count(get(row, 0)?),
+            )
+            .await?;
+        Ok(FeedPage { kept_after: oldest.first().copied().unwrap_or(0), events })
+    }
+
+    async fn last_position(&self) -> StoreResult<u64> {
+        let sql = "SELECT coalesce(max(last_position), 0) FROM feed";
+        Ok(self.all(sql, &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0))
+    }
+
+    async fn progress(&self, sink: &str) -> StoreResult<u64> {
+        let sql = "SELECT position FROM sinks WHERE name = $1";
+        Ok(self.all(sql, &[&sink], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0))
+    }
+
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()> {
+        let sql = "INSERT INTO sinks AS s (name, position) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET position = greatest(s.position, excluded.position)";
+        self.all(sql, &[&sink, &number(position)], |_| Ok(())).await.map(drop)
+    }
+
+    async fn lease(&self, task: &str, holder: &str, ttl: Duration) -> StoreResult<bool> {
+        let sql = "INSERT INTO leases AS l (task, holder, expires_at)
+                   VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+                   ON CONFLICT (task) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+                   WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp() RETURNING 1";
+        Ok(!self.all(sql, &[&task, &holder, &ttl.as_secs_f64()], |_| Ok(())).await?.is_empty())
+    }
+
+    async fn release(&self, task: &str, holder: &str) -> StoreResult<()> {
+        let sql = "DELETE FROM leases WHERE task = $1 AND holder = $2";
+        self.all(sql, &[&task, &holder], |_| Ok(())).await.map(drop)
+    }
+
+    async fn last_notified(&self, subject: &str) -> StoreResult<Option<OffsetDateTime>> {
+        let sql = "SELECT at FROM notified WHERE subject = $1";
+        Ok(self.all(sql, &[&subject], |row| get(row, 0)).await?.pop())
+    }
+
+    async fn set_notified(&self, subject: &str, at: OffsetDateTime) -> StoreResult<()> {
+        let sql = "INSERT INTO notified (subject, at) VALUES ($1, $2)
+                   ON CONFLICT (subject) DO UPDATE SET at = excluded.at";
+        self.all(sql, &[&subject, &at], |_| Ok(())).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for PostgresDatabase {
+    async fn bury(&self, letter: &DeadLetter) -> StoreResult<()> {
+        let sql = "INSERT INTO dead_letters (received_at, channel, body, reason) VALUES ($1, $2, $3, $4)";
+        self.all(sql, &[&letter.received_at, &letter.channel, &letter.body, &letter.reason], |_| Ok(())).await.map(drop)
+    }
+
+    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        let sql = "SELECT received_at, channel, body, reason FROM dead_letters ORDER BY id DESC LIMIT $1";
+        self.all(sql, &[&number(limit as u64)], |row| {
+            Ok(DeadLetter {
+                received_at: get(row, 0)?,
+                channel: get(row, 1)?,
+                body: get(row, 2)?,
+                reason: get(row, 3)?,
+            })
+        })
+        .await
+    }
+}

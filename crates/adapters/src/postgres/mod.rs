@@ -1,0 +1,211 @@
+//! PostgreSQL: the store that any number of equal copies share.
+
+mod event_log;
+mod reader;
+mod transaction;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_domain::{AcceptedLine, Batch, Eta};
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use time::Date;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{NoTls, Row};
+
+use crate::migrations::{self, Migration};
+use crate::rows::{self, LineRow};
+pub use transaction::PostgresTransaction;
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
+
+/// The lock that a migration holds, so that several copies may start at once. Any number nobody else uses.
+const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
+
+/// How a database is used.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// The most connections.
+    pub connections: usize,
+    /// How many SKUs one locking statement may name.
+    pub lock_skus: usize,
+    /// How long to wait for a connection.
+    pub patience: Duration,
+    /// What tells the time; none: the database itself, which all copies share.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { connections: 16, lock_skus: 1_000, patience: Duration::from_secs(5), clock: None }
+    }
+}
+
+/// A database on a server.
+#[derive(Clone)]
+pub struct PostgresDatabase {
+    pool: Pool,
+    options: Arc<PostgresOptions>,
+}
+
+impl PostgresDatabase {
+    /// A pool of connections to this URL. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the URL can't be understood.
+    pub fn new(url: &str, options: PostgresOptions) -> StoreResult<Self> {
+        let mut config: tokio_postgres::Config =
+            url.parse().map_err(|error: tokio_postgres::Error| StoreError::Failed(describe(&error)))?;
+        config.connect_timeout(options.patience).application_name("allocation");
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(options.connections)
+            .wait_timeout(Some(options.patience))
+            .create_timeout(Some(options.patience))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        Ok(Self { pool, options: Arc::new(options) })
+    }
+
+    /// Brings the schema up to date. Safe when several copies do it at once: they wait for each other.
+    pub async fn migrate(&self) -> StoreResult<()> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(store_error)?;
+        tx.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await.map_err(store_error)?;
+        tx.batch_execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+                 version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL)",
+        )
+        .await
+        .map_err(store_error)?;
+        let applied = tx.query(APPLIED, &[]).await.map_err(store_error)?;
+        for migration in migrations::pending(MIGRATIONS, &versions(&applied)?)? {
+            tx.batch_execute(migration.sql).await.map_err(store_error)?;
+            let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
+            tx.execute(insert, &[&migration.version, &migration.name, &migration.checksum()])
+                .await
+                .map_err(store_error)?;
+            tracing::info!(version = migration.version, name = migration.name, "applied migration");
+        }
+        tx.commit().await.map_err(store_error)
+    }
+
+    async fn client(&self) -> StoreResult<Object> {
+        self.pool.get().await.map_err(pool_error)
+    }
+
+    /// Runs one query and makes something of each row.
+    async fn all<T>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        make: impl Fn(&Row) -> StoreResult<T>,
+    ) -> StoreResult<Vec<T>> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+        client.query(&statement, params).await.map_err(store_error)?.iter().map(make).collect()
+    }
+}
+
+impl Database for PostgresDatabase {
+    type Tx = PostgresTransaction;
+
+    async fn begin(&self) -> StoreResult<PostgresTransaction> {
+        Ok(PostgresTransaction::new(self.client().await?, self.options.clone()))
+    }
+}
+
+const APPLIED: &str = "SELECT version, checksum FROM schema_migrations ORDER BY version";
+
+fn versions(rows: &[Row]) -> StoreResult<Vec<(i64, String)>> {
+    rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+}
+
+/// The error with its causes: the library's own text leaves out what the server said.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
+fn store_error(error: tokio_postgres::Error) -> StoreError {
+    let text = describe(&error);
+    let Some(state) = error.code() else {
+        // No SQLSTATE: the connection broke, or the answer was not what the types say.
+        let cause = std::error::Error::source(&error);
+        return if error.is_closed() || cause.is_some_and(<dyn std::error::Error>::is::<std::io::Error>) {
+            StoreError::Unavailable(text)
+        } else {
+            StoreError::Failed(text)
+        };
+    };
+    if [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::UNIQUE_VIOLATION]
+        .contains(&state)
+    {
+        StoreError::Conflict(text)
+    } else if matches!(&state.code()[..2], "08" | "53" | "57" | "58") || state == &SqlState::READ_ONLY_SQL_TRANSACTION {
+        // Connection, resources, operator intervention, system; or a primary that has become a standby.
+        StoreError::Unavailable(text)
+    } else {
+        StoreError::Failed(text)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
+fn pool_error(error: PoolError) -> StoreError {
+    StoreError::Unavailable(describe(&error))
+}
+
+fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -> StoreResult<T> {
+    row.try_get(column).map_err(store_error)
+}
+
+/// The columns that [`batch`] reads.
+const BATCH: &str = "b.reference, b.quantity, b.allocated, b.eta, b.revision";
+
+/// Reads a batch from the columns that start at `first`.
+fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
+    rows::batch(
+        get(row, first)?,
+        get(row, first + 1)?,
+        get(row, first + 2)?,
+        eta(row, first + 3)?,
+        get(row, first + 4)?,
+    )
+}
+
+fn eta(row: &Row, column: usize) -> StoreResult<Eta> {
+    get::<Option<Date>>(row, column)
+}
+
+/// The columns that [`line`] reads.
+const LINE: &str = "l.order_id, l.line, l.requested, l.backordered, l.batch, l.accepted";
+
+fn line(row: &Row) -> StoreResult<AcceptedLine> {
+    LineRow {
+        order_id: get(row, 0)?,
+        line: get(row, 1)?,
+        requested: get(row, 2)?,
+        backordered: get(row, 3)?,
+        batch: get(row, 4)?,
+        accepted: get(row, 5)?,
+    }
+    .line()
+}
+
+impl fmt::Debug for PostgresDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresDatabase").field("pool", &self.pool.status()).finish_non_exhaustive()
+    }
+}

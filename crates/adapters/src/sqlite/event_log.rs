@@ -1,0 +1,153 @@
+//! The event log on SQLite: with one writer, the row id is the order of commits.
+
+use std::time::Duration;
+
+use allocation_service_layer::ports::database::StoreResult;
+use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use async_trait::async_trait;
+use rusqlite::OptionalExtension;
+use time::OffsetDateTime;
+
+use super::{SqliteDatabase, all, store_error};
+use crate::rows::{count, damaged, number};
+
+fn millis(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+fn instant(millis: i64) -> StoreResult<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).map_err(damaged)
+}
+
+#[async_trait]
+impl EventLog for SqliteDatabase {
+    async fn number(&self, _limit: usize) -> StoreResult<usize> {
+        Ok(0)
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
+        SqliteDatabase::read(self, move |tx| {
+            let oldest: Option<i64> =
+                tx.query_row("SELECT min(position) FROM events", (), |row| row.get(0)).map_err(store_error)?;
+            let events = all(
+                tx,
+                "SELECT position, body FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
+                (number(after), number(limit as u64)),
+                |row| {
+                    let (position, body): (i64, String) = row.try_into().map_err(store_error)?;
+                    Ok(FeedEvent { position: count(position)?, body })
+                },
+            )?;
+            Ok(FeedPage { kept_after: count(oldest.unwrap_or(1) - 1)?, events })
+        })
+        .await
+    }
+
+    async fn last_position(&self) -> StoreResult<u64> {
+        SqliteDatabase::read(self, |tx| {
+            let last: Option<i64> =
+                tx.query_row("SELECT max(position) FROM events", (), |row| row.get(0)).map_err(store_error)?;
+            count(last.unwrap_or(0))
+        })
+        .await
+    }
+
+    async fn progress(&self, sink: &str) -> StoreResult<u64> {
+        let sink = sink.to_owned();
+        SqliteDatabase::read(self, move |tx| {
+            let seen = tx.query_row("SELECT position FROM sinks WHERE name = ?1", [sink], |row| row.get(0));
+            count(seen.optional().map_err(store_error)?.unwrap_or(0))
+        })
+        .await
+    }
+
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()> {
+        let sink = sink.to_owned();
+        self.note(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO sinks (name, position) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
+                )
+                .and_then(|mut upsert| upsert.execute((sink, number(position))))
+                .map_err(store_error)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn lease(&self, task: &str, holder: &str, ttl: Duration) -> StoreResult<bool> {
+        let (task, holder, now) = (task.to_owned(), holder.to_owned(), self.clock.now());
+        self.note(move |connection| {
+            let taken = connection
+                .execute(
+                    "INSERT INTO leases (task, holder, expires_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (task) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+                     WHERE holder = excluded.holder OR expires_at < ?4",
+                    (task, holder, millis(now + ttl), millis(now)),
+                )
+                .map_err(store_error)?;
+            Ok(taken == 1)
+        })
+        .await
+    }
+
+    async fn release(&self, task: &str, holder: &str) -> StoreResult<()> {
+        let (task, holder) = (task.to_owned(), holder.to_owned());
+        self.note(move |connection| {
+            connection
+                .execute("DELETE FROM leases WHERE task = ?1 AND holder = ?2", (task, holder))
+                .map_err(store_error)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn last_notified(&self, subject: &str) -> StoreResult<Option<OffsetDateTime>> {
+        let subject = subject.to_owned();
+        SqliteDatabase::read(self, move |tx| {
+            let at = tx.query_row("SELECT at FROM notified WHERE subject = ?1", [subject], |row| row.get(0));
+            at.optional().map_err(store_error)?.map(instant).transpose()
+        })
+        .await
+    }
+
+    async fn set_notified(&self, subject: &str, at: OffsetDateTime) -> StoreResult<()> {
+        let subject = subject.to_owned();
+        self.write(move |connection| {
+            connection
+                .execute("INSERT OR REPLACE INTO notified (subject, at) VALUES (?1, ?2)", (subject, millis(at)))
+                .map_err(store_error)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for SqliteDatabase {
+    async fn bury(&self, letter: &DeadLetter) -> StoreResult<()> {
+        let letter = letter.clone();
+        self.write(move |connection| {
+            connection
+                .execute(
+                    "INSERT INTO dead_letters (received_at, channel, body, reason) VALUES (?1, ?2, ?3, ?4)",
+                    (millis(letter.received_at), letter.channel, letter.body, letter.reason),
+                )
+                .map_err(store_error)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        SqliteDatabase::read(self, move |tx| {
+            let sql = "SELECT received_at, channel, body, reason FROM dead_letters ORDER BY id DESC LIMIT ?1";
+            all(tx, sql, [number(limit as u64)], |row| {
+                let (received_at, channel, body, reason): (i64, _, _, _) = row.try_into().map_err(store_error)?;
+                Ok(DeadLetter { received_at: instant(received_at)?, channel, body, reason })
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,221 @@
+//! SQLite: the embedded store. One file, one writer, a commit that is on disk when it returns.
+
+mod event_log;
+mod reader;
+mod transaction;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use allocation_domain::{AcceptedLine, Batch};
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
+use allocation_service_layer::wire::parse_date;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use crate::migrations::{self, Migration};
+use crate::rows::{self, LineRow, damaged};
+pub use transaction::SqliteTransaction;
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+
+/// How long to wait for another process, such as an import, to finish writing.
+const BUSY: Duration = Duration::from_secs(15);
+
+/// How many reads may be under way at once.
+const READERS: usize = 4;
+
+/// An embedded database in one file.
+#[derive(Clone)]
+pub struct SqliteDatabase {
+    path: Arc<PathBuf>,
+    clock: Arc<dyn Clock>,
+    writer: Arc<tokio::sync::Mutex<Connection>>,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    reading: Arc<Semaphore>,
+}
+
+impl SqliteDatabase {
+    /// Opens the file, and makes it if need be. Does not migrate.
+    pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> StoreResult<Self> {
+        let path = path.as_ref().to_owned();
+        let writer = Connection::open(&path)
+            .map_err(|error| StoreError::Unavailable(format!("can't open {}: {error}", path.display())))?;
+        writer.busy_timeout(BUSY).map_err(store_error)?;
+        writer
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000;")
+            .map_err(store_error)?;
+        writer.set_prepared_statement_cache_capacity(64);
+        Ok(Self {
+            path: Arc::new(path),
+            clock,
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            readers: Arc::default(),
+            reading: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// Brings the schema up to date. Safe when several programs do it at once: the file is locked meanwhile.
+    pub async fn migrate(&self) -> StoreResult<()> {
+        self.write(|connection| {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+            tx.execute_batch(
+                "CREATE TABLE IF NOT EXISTS schema_migrations (
+                     version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT",
+            )
+            .map_err(store_error)?;
+            for migration in migrations::pending(MIGRATIONS, &applied(&tx)?)? {
+                tx.execute_batch(migration.sql).map_err(store_error)?;
+                tx.execute(
+                    "INSERT INTO schema_migrations (version, name, checksum) VALUES (?1, ?2, ?3)",
+                    (migration.version, migration.name, migration.checksum()),
+                )
+                .map_err(store_error)?;
+                tracing::info!(version = migration.version, name = migration.name, "applied migration");
+            }
+            tx.commit().map_err(store_error)
+        })
+        .await
+    }
+
+    /// Does something on the one connection that writes, after whoever is using it now.
+    async fn write<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> StoreResult<R> + Send + 'static,
+    ) -> StoreResult<R> {
+        let mut connection = self.writer.clone().lock_owned().await;
+        blocking(move || job(&mut connection)).await
+    }
+
+    /// As `write`, but returns before the disk has it: for what may be done twice, such as a sink's progress.
+    async fn note<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> StoreResult<R> + Send + 'static,
+    ) -> StoreResult<R> {
+        self.write(|connection| {
+            // Saves a sync for each page a sink has seen.
+            connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(store_error)?;
+            let done = job(connection);
+            connection.execute_batch("PRAGMA synchronous = FULL").map_err(store_error)?;
+            done
+        })
+        .await
+    }
+
+    /// Reads in one snapshot, beside the writer.
+    async fn read<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&rusqlite::Transaction<'_>) -> StoreResult<R> + Send + 'static,
+    ) -> StoreResult<R> {
+        let permit = self.reading.clone().acquire_owned().await;
+        let (path, readers) = (self.path.clone(), self.readers.clone());
+        let idle = move || readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let readers = self.readers.clone();
+        blocking(move || {
+            let _permit = permit;
+            let mut connection = match idle() {
+                Some(connection) => connection,
+                None => open_reader(&path)?,
+            };
+            let result = job(&connection.transaction().map_err(store_error)?);
+            readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            result
+        })
+        .await
+    }
+}
+
+impl Database for SqliteDatabase {
+    type Tx = SqliteTransaction;
+
+    async fn begin(&self) -> StoreResult<SqliteTransaction> {
+        let connection: OwnedMutexGuard<Connection> = self.writer.clone().lock_owned().await;
+        SqliteTransaction::begin(connection, self.clock.now())
+    }
+}
+
+fn open_reader(path: &Path) -> StoreResult<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(store_error)?;
+    connection.busy_timeout(BUSY).map_err(store_error)?;
+    connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000;").map_err(store_error)?;
+    Ok(connection)
+}
+
+async fn blocking<R: Send + 'static>(job: impl FnOnce() -> StoreResult<R> + Send + 'static) -> StoreResult<R> {
+    let done = tokio::task::spawn_blocking(job).await;
+    done.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+}
+
+fn applied(connection: &Connection) -> StoreResult<Vec<(i64, String)>> {
+    let mut statement =
+        connection.prepare("SELECT version, checksum FROM schema_migrations ORDER BY version").map_err(store_error)?;
+    let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).map_err(store_error)?;
+    rows.collect::<Result<_, _>>().map_err(store_error)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
+fn store_error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(error.to_string()),
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly,
+        ) => StoreError::Unavailable(error.to_string()),
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+/// The columns that [`batch`] reads.
+const BATCH: &str = "reference, quantity, allocated, eta, revision";
+
+fn batch(row: &Row<'_>) -> StoreResult<Batch> {
+    let text = |column| row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged);
+    let number = |column| row.get::<_, i64>(column).map_err(store_error);
+    rows::batch(text(0)?, number(1)?, number(2)?, eta(row, 3)?, number(4)?)
+}
+
+fn eta(row: &Row<'_>, column: usize) -> StoreResult<allocation_domain::Eta> {
+    let text = row.get_ref(column).map_err(store_error)?.as_str_or_null().map_err(damaged)?;
+    text.map(|text| parse_date(text).ok_or_else(|| damaged(text))).transpose()
+}
+
+/// The columns that [`line`] reads.
+const LINE: &str = "l.order_id, l.line, l.requested, l.backordered, l.batch, l.accepted";
+
+fn line(row: &Row<'_>) -> StoreResult<AcceptedLine> {
+    let text = |column| row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged);
+    let number = |column| row.get::<_, i64>(column).map_err(store_error);
+    LineRow {
+        order_id: text(0)?,
+        line: text(1)?,
+        requested: number(2)?,
+        backordered: number(3)?,
+        batch: row.get_ref(4).map_err(store_error)?.as_str_or_null().map_err(damaged)?,
+        accepted: number(5)?,
+    }
+    .line()
+}
+
+/// Runs a query and makes something of each row.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    mut make: impl FnMut(&Row<'_>) -> StoreResult<T>,
+) -> StoreResult<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    let mut rows = statement.query(params).map_err(store_error)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(store_error)? {
+        found.push(make(row)?);
+    }
+    Ok(found)
+}

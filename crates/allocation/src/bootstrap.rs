@@ -1,0 +1,166 @@
+//! Puts the parts together: the one place that knows which adapter is behind which port.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
+use allocation_adapters::sqlite::SqliteDatabase;
+use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_service_layer::MessageBus;
+use allocation_service_layer::group_commit::{Lane, LaneHandle, Limits};
+use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::clock::{Clock, Entropy};
+use allocation_service_layer::ports::database::{self, StoreResult};
+use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::reader::Reader;
+use tokio::sync::{oneshot, watch};
+
+use crate::Failure;
+use crate::config::{self, BadVariable, Config, Database};
+use crate::import::{self, Kind, Summary};
+
+/// The machine's clock and dice, and what is counted.
+#[derive(Clone)]
+pub(crate) struct Ambient {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Ambient {
+    fn new() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), metrics: Metrics::new() }
+    }
+}
+
+/// The store that is configured.
+#[derive(Clone)]
+pub(crate) struct Store {
+    kind: StoreKind,
+    pub(crate) ambient: Ambient,
+}
+
+#[derive(Clone)]
+enum StoreKind {
+    Sqlite(SqliteDatabase),
+    Postgres(PostgresDatabase),
+}
+
+/// A lane that is at work.
+pub(crate) struct RunningLane {
+    pub(crate) handle: LaneHandle,
+    /// Is told of every commit.
+    pub(crate) committed: watch::Receiver<()>,
+    /// Answers when the lane has ended, which it does once every handle is gone.
+    pub(crate) ended: oneshot::Receiver<()>,
+}
+
+impl Store {
+    /// Opens the store that is configured.
+    pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        let ambient = Ambient::new();
+        let kind = match &config.database {
+            Database::Sqlite(file) => {
+                let opened = SqliteDatabase::open(file, ambient.clock.clone());
+                StoreKind::Sqlite(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)
+            }
+            Database::Postgres(url) => {
+                let options = PostgresOptions {
+                    connections: config.connections,
+                    lock_skus: config.lock_skus,
+                    ..PostgresOptions::default()
+                };
+                let opened = PostgresDatabase::new(config::reveal(url), options);
+                StoreKind::Postgres(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)
+            }
+        };
+        Ok(Self { kind, ambient })
+    }
+
+    /// Opens the store, and brings its schema up to date unless that is switched off.
+    pub(crate) async fn open_migrated(config: &Config) -> Result<Self, Failure> {
+        let store = Self::open(config)?;
+        if config.migrate {
+            store.migrate().await?;
+        } else {
+            store.reader().ready().await?;
+        }
+        Ok(store)
+    }
+
+    pub(crate) async fn migrate(&self) -> StoreResult<()> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => store.migrate().await,
+            StoreKind::Postgres(store) => store.migrate().await,
+        }
+    }
+
+    pub(crate) fn reader(&self) -> Arc<dyn Reader> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub(crate) fn log(&self) -> Arc<dyn EventLog> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub(crate) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Whether events have their places in the feed only once a relay has given them.
+    pub(crate) fn needs_numbering(&self) -> bool {
+        matches!(self.kind, StoreKind::Postgres(_))
+    }
+
+    fn bus<D: database::Database>(&self, database: D) -> MessageBus<D> {
+        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        MessageBus::new(database, clock, entropy, metrics)
+    }
+
+    /// Starts the lane that all commands of this process go through.
+    pub(crate) fn start_lane(&self, limits: Limits) -> Result<RunningLane, Failure> {
+        let (end, ended) = oneshot::channel();
+        let (handle, committed) = match &self.kind {
+            StoreKind::Sqlite(store) => {
+                let bus = Arc::new(self.bus(store.clone()));
+                let committed = bus.committed();
+                let (lane, handle) = Lane::new(bus, limits);
+                // SQLite works when called and keeps its thread waiting for the disk, so it gets one of its own.
+                let runtime = tokio::runtime::Handle::current();
+                std::thread::Builder::new().name("lane".into()).spawn(move || {
+                    runtime.block_on(lane.run());
+                    let _ = end.send(());
+                })?;
+                (handle, committed)
+            }
+            StoreKind::Postgres(store) => {
+                let bus = Arc::new(self.bus(store.clone()));
+                let committed = bus.committed();
+                let (lane, handle) = Lane::new(bus, limits);
+                tokio::spawn(async move {
+                    lane.run().await;
+                    let _ = end.send(());
+                });
+                (handle, committed)
+            }
+        };
+        Ok(RunningLane { handle, committed, ended })
+    }
+
+    /// Imports a file.
+    pub(crate) async fn import(&self, kind: Kind, file: &Path) -> Result<Summary, Failure> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => import::run(&self.bus(store.clone()), &self.ambient, kind, file).await,
+            StoreKind::Postgres(store) => import::run(&self.bus(store.clone()), &self.ambient, kind, file).await,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The configuration: every variable of the environment, declared once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use allocation_service_layer::group_commit::Limits;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// A variable of the environment.
+struct Variable {
+    name: &'static str,
+    meaning: &'static str,
+    /// What holds when it is not set; empty: nothing.
+    default: &'static str,
+    /// May be given as `NAME_FILE`, and is never printed in full.
+    secret: bool,
+}
+
+const fn plain(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, meaning, default, secret: false }
+}
+
+const fn secret(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, meaning, default, secret: true }
+}
+
+/// All of them.
+const VARIABLES: &[Variable] = &[
+    secret(
+        "DATABASE_URL",
+        "sqlite:allocation.db",
+        "The store: sqlite:FILE or postgres://user:password@host:port/database",
+    ),
+    plain(
+        "DB_HOST",
+        "",
+        "Short for DATABASE_URL: PostgreSQL on this host, user and database `allocation`; localhost means port 54321, else 5432",
+    ),
+    secret("DB_PASSWORD", "", "The password that goes with DB_HOST; for localhost `abc123` unless set"),
+    plain("DB_CONNECTIONS", "16", "The most connections to PostgreSQL"),
+    plain("DB_LOCK_SKUS", "1000", "How many SKUs one locking statement may name on PostgreSQL"),
+    plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
+    secret("REDIS_URL", "", "The broker: redis://host:port/"),
+    plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),
+    secret("SMTP_URL", "", "The mail server: smtp://user:password@host:port"),
+    plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
+    plain("NOTIFY_FROM", "allocations@example.com", "Who mails are from"),
+    plain("NOTIFY_TO", "stock@example.com", "Who is told that a product is out of stock"),
+    plain("LISTEN", "127.0.0.1:5005", "Where the web API listens"),
+    plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
+    plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
+    plain("RELAY", "on", "Whether `serve` relays events to broker and mail: on or off"),
+    plain("CONSUMER", "on", "Whether `serve` consumes messages from the broker: on or off"),
+    plain("BATCH", "256", "The most commands in one unit of work"),
+    plain("QUEUE_LENGTH", "8192", "The most commands that may wait for their unit of work"),
+    plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
+    plain("LOG", "info", "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug"),
+];
+
+/// A variable has a value that won't do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {why}")]
+pub(crate) struct BadVariable {
+    variable: String,
+    why: String,
+}
+
+impl BadVariable {
+    #[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
+    pub(crate) fn new(variable: &str, why: impl ToString) -> Self {
+        Self { variable: variable.to_owned(), why: why.to_string() }
+    }
+}
+
+/// Which store.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, by URL.
+    Postgres(SecretString),
+}
+
+/// What of the service runs in this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) web: bool,
+    pub(crate) relay: bool,
+    pub(crate) consumer: bool,
+}
+
+/// What the program works with.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) database: Database,
+    pub(crate) connections: usize,
+    pub(crate) lock_skus: usize,
+    pub(crate) migrate: bool,
+    pub(crate) redis: Option<SecretString>,
+    pub(crate) smtp: Option<SecretString>,
+    pub(crate) notify_from: String,
+    pub(crate) notify_to: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) api: (String, u16),
+    pub(crate) parts: Parts,
+    pub(crate) limits: Limits,
+    pub(crate) log: String,
+    given: BTreeMap<&'static str, String>,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    pub(crate) fn from_environment() -> Result<Self, BadVariable> {
+        Self::from_lookup(|name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(error) => Err(BadVariable::new(name, error)),
+        })
+    }
+
+    /// Reads variables from wherever `lookup` finds them.
+    fn from_lookup(lookup: impl Fn(&str) -> Result<Option<String>, BadVariable>) -> Result<Self, BadVariable> {
+        let mut given = BTreeMap::new();
+        for variable in VARIABLES {
+            // An empty value is how many tools say "not set".
+            let mut value = lookup(variable.name)?.filter(|value| !value.is_empty());
+            if variable.secret && value.is_none() {
+                let file_variable = format!("{}_FILE", variable.name);
+                if let Some(file) = lookup(&file_variable)?.filter(|file| !file.is_empty()) {
+                    let text = std::fs::read_to_string(&file)
+                        .map_err(|error| BadVariable::new(&file_variable, format!("{file}: {error}")))?;
+                    value = Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|text| !text.is_empty());
+                }
+            }
+            if let Some(value) = value {
+                given.insert(variable.name, value);
+            }
+        }
+        let values = Values(given);
+        Ok(Self {
+            database: values.database()?,
+            connections: values.number("DB_CONNECTIONS", 1, 1_000)?,
+            lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
+            migrate: values.switch("MIGRATE")?,
+            redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
+            smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
+            notify_from: values.text("NOTIFY_FROM").to_owned(),
+            notify_to: values.text("NOTIFY_TO").to_owned(),
+            listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
+            api: {
+                let host = values.text("API_HOST");
+                (host.to_owned(), if is_local(host) { 5005 } else { 80 })
+            },
+            parts: Parts {
+                web: values.switch("WEB")?,
+                relay: values.switch("RELAY")?,
+                consumer: values.switch("CONSUMER")?,
+            },
+            limits: Limits {
+                batch: values.number("BATCH", 1, 10_000)?,
+                waiting: values.number("QUEUE_LENGTH", 1, 1_000_000)?,
+                age: Duration::from_secs(values.number("QUEUE_SECONDS", 1, 3_600)? as u64),
+            },
+            log: values.text("LOG").to_owned(),
+            given: values.0,
+        })
+    }
+
+    /// Every variable with its meaning, default and current value, in the form of an environment file.
+    pub(crate) fn describe(&self) -> String {
+        let mut lines = Vec::new();
+        for variable in VARIABLES {
+            let Variable { name, meaning, default, secret } = variable;
+            lines.push(format!("# {meaning}"));
+            if *secret {
+                lines.push(format!("# A secret: may be given as a file named by {name}_FILE."));
+            }
+            if !default.is_empty() {
+                lines.push(format!("# Default: {default}"));
+            }
+            lines.push(match self.given.get(name) {
+                Some(value) if *secret => format!("{name}={}", mask(value)),
+                Some(value) => format!("{name}={value}"),
+                None => format!("# {name}="),
+            });
+            lines.push(String::new());
+        }
+        lines.join("\n")
+    }
+}
+
+/// What is given, by name.
+struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.given(name).unwrap_or_else(|| {
+            VARIABLES.iter().find(|variable| variable.name == name).map_or("", |variable| variable.default)
+        })
+    }
+
+    fn parsed<T: FromStr>(&self, name: &str, must: &str) -> Result<T, BadVariable> {
+        self.text(name).parse().map_err(|_| BadVariable::new(name, must))
+    }
+
+    fn number(&self, name: &str, min: usize, max: usize) -> Result<usize, BadVariable> {
+        let must = format!("must be a whole number from {min} to {max}");
+        let number = self.parsed(name, &must)?;
+        if (min..=max).contains(&number) { Ok(number) } else { Err(BadVariable::new(name, must)) }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool, BadVariable> {
+        match self.text(name) {
+            "on" | "true" | "yes" | "1" => Ok(true),
+            "off" | "false" | "no" | "0" => Ok(false),
+            _ => Err(BadVariable::new(name, "must be on or off")),
+        }
+    }
+
+    fn database(&self) -> Result<Database, BadVariable> {
+        if self.given("DATABASE_URL").is_none()
+            && let Some(host) = self.given("DB_HOST")
+        {
+            let local = is_local(host);
+            let password = match self.given("DB_PASSWORD") {
+                Some(password) => password,
+                None if local => "abc123",
+                None => return Err(BadVariable::new("DB_PASSWORD", "must be set, as DB_HOST is not localhost")),
+            };
+            let mut url = host_url("postgres", "DB_HOST", host, if local { 54321 } else { 5432 })?;
+            url.set_path("/allocation");
+            // `set_username` and `set_password` fail for URLs without a host only.
+            let named = url.set_username("allocation").and_then(|()| url.set_password(Some(password)));
+            named.map_err(|()| BadVariable::new("DB_HOST", "is no host"))?;
+            return Ok(Database::Postgres(String::from(url).into()));
+        }
+        let must = "must be sqlite:FILE or postgres://user:password@host:port/database";
+        let url = self.text("DATABASE_URL");
+        if let Some(file) = url.strip_prefix("sqlite:") {
+            let file = file.strip_prefix("//").unwrap_or(file);
+            if file.is_empty() || file.starts_with(':') || file.contains('?') {
+                return Err(BadVariable::new("DATABASE_URL", format!("{must}; the file must be a plain path")));
+            }
+            return Ok(Database::Sqlite(file.into()));
+        }
+        match Url::parse(url) {
+            Ok(parsed) if ["postgres", "postgresql"].contains(&parsed.scheme()) && parsed.has_host() => {
+                Ok(Database::Postgres(url.to_owned().into()))
+            }
+            _ => Err(BadVariable::new("DATABASE_URL", must)),
+        }
+    }
+
+    /// A service that may be there: by URL, or by the short form of a host with its local and usual port.
+    fn service(
+        &self,
+        url_name: &str,
+        host_name: &str,
+        schemes: &[&str],
+        (local, usual): (u16, u16),
+    ) -> Result<Option<SecretString>, BadVariable> {
+        if let Some(text) = self.given(url_name) {
+            let must = format!("must be a URL such as {}://host:port", schemes[0]);
+            return match Url::parse(text) {
+                Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
+                _ => Err(BadVariable::new(url_name, must)),
+            };
+        }
+        let Some(host) = self.given(host_name) else { return Ok(None) };
+        let url = host_url(schemes[0], host_name, host, if is_local(host) { local } else { usual })?;
+        Ok(Some(String::from(url).into()))
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost"
+}
+
+fn host_url(scheme: &str, name: &str, host: &str, port: u16) -> Result<Url, BadVariable> {
+    let url = Url::parse(&format!("{scheme}://{host}:{port}"));
+    match url {
+        Ok(url) if url.port() == Some(port) && url.path().trim_matches('/').is_empty() && url.username().is_empty() => {
+            Ok(url)
+        }
+        _ => Err(BadVariable::new(name, "must be the name of a host, without a port")),
+    }
+}
+
+/// Hides the password of a URL, or the whole of anything else.
+fn mask(value: &str) -> String {
+    match Url::parse(value) {
+        Ok(mut url) if url.has_host() => {
+            if url.password().is_some() && url.set_password(Some("***")).is_err() {
+                return "***".to_owned();
+            }
+            url.set_query(url.query().map(|_| "***"));
+            url.into()
+        }
+        Ok(url) if url.scheme() == "sqlite" => value.to_owned(),
+        _ => "***".to_owned(),
+    }
+}
+
+/// The URL itself, for the adapter that connects to it.
+pub(crate) fn reveal(secret: &SecretString) -> &str {
+    secret.expose_secret()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, BadVariable> {
+        Config::from_lookup(|name| {
+            Ok(variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        })
+    }
+
+    fn postgres(variables: &[(&str, &str)]) -> String {
+        match config(variables).unwrap().database {
+            Database::Postgres(url) => reveal(&url).to_owned(),
+            Database::Sqlite(file) => panic!("SQLite in {}", file.display()),
+        }
+    }
+
+    #[test]
+    fn with_nothing_set_it_is_sqlite_without_broker_or_mail() {
+        let config = config(&[]).unwrap();
+        assert!(matches!(config.database, Database::Sqlite(file) if file == PathBuf::from("allocation.db")));
+        assert!(config.redis.is_none() && config.smtp.is_none());
+        assert_eq!(config.listen.to_string(), "127.0.0.1:5005");
+        assert_eq!(config.api, ("localhost".to_owned(), 5005));
+    }
+
+    #[test]
+    fn short_forms_mean_other_ports_and_passwords_on_localhost() {
+        assert_eq!(postgres(&[("DB_HOST", "localhost")]), "postgres://allocation:abc123@localhost:54321/allocation");
+        let elsewhere = [("DB_HOST", "db"), ("DB_PASSWORD", "p@ss")];
+        assert_eq!(postgres(&elsewhere), "postgres://allocation:p%40ss@db:5432/allocation");
+        assert_eq!(config(&[("DB_HOST", "db")]).unwrap_err().variable, "DB_PASSWORD");
+        let config = config(&[("REDIS_HOST", "localhost"), ("EMAIL_HOST", "mail"), ("API_HOST", "api")]).unwrap();
+        assert_eq!(reveal(&config.redis.unwrap()), "redis://localhost:63791");
+        assert_eq!(reveal(&config.smtp.unwrap()), "smtp://mail:1025");
+        assert_eq!(config.api, ("api".to_owned(), 80));
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        let file = std::env::temp_dir().join(format!("allocation-secret-{}", std::process::id()));
+        std::fs::write(&file, "postgres://u:p@h:1/d\n").unwrap();
+        assert_eq!(postgres(&[("DATABASE_URL_FILE", file.to_str().unwrap())]), "postgres://u:p@h:1/d");
+        std::fs::remove_file(&file).unwrap();
+        let gone = config(&[("REDIS_URL_FILE", "/nowhere/at/all")]).unwrap_err();
+        assert_eq!(gone.variable, "REDIS_URL_FILE");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_the_variable_that_has_it() {
+        for (name, value) in [
+            ("DATABASE_URL", "mysql://x/y"),
+            ("DATABASE_URL", "sqlite:"),
+            ("DATABASE_URL", "sqlite::memory:"),
+            ("DB_CONNECTIONS", "0"),
+            ("REDIS_URL", "localhost:6379"),
+            ("REDIS_HOST", "a b"),
+            ("SMTP_URL", "http://mail"),
+            ("LISTEN", "5005"),
+            ("WEB", "maybe"),
+            ("BATCH", "many"),
+            ("QUEUE_SECONDS", "-1"),
+        ] {
+            assert_eq!(config(&[(name, value)]).unwrap_err().variable, name, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_holds_no_secret() {
+        let text = config(&[
+            ("DATABASE_URL", "postgres://u:hunter2@h/d?password=hunter2"),
+            ("DB_PASSWORD", "hunter2"),
+            ("REDIS_URL", "redis://:hunter2@h:1/"),
+        ])
+        .unwrap()
+        .describe();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("DATABASE_URL=postgres://u:***@h/d"), "{text}");
+    }
+}

@@ -1,0 +1,145 @@
+//! The program and nothing else: reads the configuration, puts the parts together, and runs what it is told to.
+
+mod bootstrap;
+mod config;
+mod health;
+mod import;
+mod serve;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use allocation_service_layer::verify::verify;
+use clap::{Parser, Subcommand};
+
+use crate::bootstrap::Store;
+use crate::config::{Config, Parts};
+
+/// Threads of many connections allocate at the same time; this allocator keeps them out of each other's way.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Decides which stock fulfils which order, and keeps the promise.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Configuration comes from the environment: `allocation config` lists all of it."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Serve the web API, relay events and consume messages, each unless switched off
+    Serve,
+    /// Consume messages from the broker, and nothing else
+    Consume,
+    /// Relay events to broker and mail, and nothing else
+    Relay,
+    /// Bring the store's schema up to date
+    Migrate,
+    /// Import a CSV file, strictly in its order; `-` reads standard input
+    #[command(subcommand)]
+    Import(Import),
+    /// Check that the tables say what the event log says; exit status 1 if they differ
+    Verify,
+    /// Print every variable with its meaning, default and current value
+    Config,
+    /// Ask a running service whether it is ready; exit status 1 if it is not
+    Health,
+}
+
+#[derive(Subcommand)]
+enum Import {
+    /// Batches: columns `ref,sku,qty,eta`
+    Batches {
+        /// The file
+        file: PathBuf,
+    },
+    /// Orders: columns `order_id,sku,qty`; adjacent rows of one order form an order
+    Orders {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Something that keeps the program from doing its work, in words for whoever started it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Exit status of a program that failed; 1 is for what it found.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("allocation: {failure}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: &Subcommands) -> Result<ExitCode, Failure> {
+    let config = Config::from_environment()?;
+    if matches!(command, Subcommands::Config) {
+        print!("{}", config.describe());
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::start(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(run_async(command, &config));
+    // A lookup or a read that hangs must not keep the program from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    code
+}
+
+async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, Failure> {
+    match command {
+        Subcommands::Config => unreachable!("answered without a runtime"),
+        Subcommands::Serve => serve::run(config, config.parts).await?,
+        Subcommands::Consume => serve::run(config, Parts::only_consumer(config)?).await?,
+        Subcommands::Relay => serve::run(config, Parts::ONLY_RELAY).await?,
+        Subcommands::Migrate => Store::open(config)?.migrate().await?,
+        Subcommands::Import(what) => {
+            let store = Store::open_migrated(config).await?;
+            let (kind, file) = match what {
+                Import::Batches { file } => (import::Kind::Batches, file),
+                Import::Orders { file } => (import::Kind::Orders, file),
+            };
+            let summary = store.import(kind, file).await?;
+            println!("{summary}");
+            return Ok(ExitCode::from(u8::from(summary.bad_rows > 0)));
+        }
+        Subcommands::Verify => {
+            let store = Store::open(config)?;
+            let reader = store.reader();
+            reader.ready().await?;
+            let findings = verify(reader.as_ref()).await?;
+            for difference in &findings.differences {
+                println!("{difference}");
+            }
+            println!(
+                "{} products, {} batches, {} lines, {} events: {} units allocated, {} backordered; {}",
+                findings.products,
+                findings.batches,
+                findings.lines,
+                findings.events,
+                findings.allocated,
+                findings.backordered,
+                match findings.differences.len() {
+                    0 => "the books balance".to_owned(),
+                    1 => "1 difference".to_owned(),
+                    many => format!("{many} differences"),
+                }
+            );
+            return Ok(ExitCode::from(u8::from(!findings.balanced())));
+        }
+        Subcommands::Health => return Ok(ExitCode::from(u8::from(!health::ready(config).await?))),
+    }
+    Ok(ExitCode::SUCCESS)
+}

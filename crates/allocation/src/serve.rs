@@ -1,0 +1,140 @@
+//! Runs the service: web, relay and consumer, until told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_adapters::redis::RedisPublisher;
+use allocation_adapters::smtp::{SmtpNotifications, mailbox};
+use allocation_entrypoints::consumer::Consumer;
+use allocation_entrypoints::consumer::redis::RedisSource;
+use allocation_entrypoints::web::{self, WebState};
+use allocation_service_layer::relay::{Relay, Sink};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+use crate::bootstrap::Store;
+use crate::config::{BadVariable, Config, Parts, reveal};
+
+/// How long work in flight may take once the program is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+impl Parts {
+    /// The relay alone.
+    pub(crate) const ONLY_RELAY: Self = Self { web: false, relay: true, consumer: false };
+
+    /// The consumer alone, which needs a broker.
+    pub(crate) fn only_consumer(config: &Config) -> Result<Self, BadVariable> {
+        if config.redis.is_none() {
+            return Err(BadVariable::new("REDIS_URL", "must be set, to have something to consume from"));
+        }
+        Ok(Self { web: false, relay: false, consumer: true })
+    }
+}
+
+/// Runs until SIGINT or SIGTERM; a second one ends at once.
+pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    let sinks = sinks(config)?;
+    let store = Store::open_migrated(config).await?;
+    let lane = store.start_lane(config.limits)?;
+    let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
+
+    if parts.relay && (store.needs_numbering() || !sinks.is_empty()) {
+        let ambient = &store.ambient;
+        let holder = ambient.entropy.uuid(ambient.clock.now()).to_string();
+        let relay = Relay::new(store.log(), ambient.clock.clone(), ambient.metrics.clone(), sinks, holder);
+        let (committed, stop) = (lane.committed.clone(), stop.clone());
+        tasks.spawn(async move {
+            relay.run(committed, stop).await;
+            Ok(())
+        });
+    }
+    if parts.consumer
+        && let Some(url) = &config.redis
+    {
+        let source = RedisSource::new(reveal(url)).map_err(|why| BadVariable::new("REDIS_URL", why))?;
+        let consumer = Consumer {
+            commands: Arc::new(lane.handle.clone()),
+            reader: store.reader(),
+            dead_letters: store.dead_letters(),
+            clock: store.ambient.clock.clone(),
+            entropy: store.ambient.entropy.clone(),
+            metrics: store.ambient.metrics.clone(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            source.run(&consumer, &stop).await;
+            Ok(())
+        });
+    }
+    if parts.web {
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
+        tracing::info!(address = %listener.local_addr()?, "listening");
+        let state = WebState {
+            commands: Arc::new(lane.handle.clone()),
+            reader: store.reader(),
+            log: store.log(),
+            clock: store.ambient.clock.clone(),
+            entropy: store.ambient.entropy.clone(),
+            metrics: store.ambient.metrics.clone(),
+        };
+        // An answer is one small packet; waiting to fill it would only make it late.
+        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, web::router(state)).with_graceful_shutdown(stop.cancelled_owned());
+            served.await.map_err(Failure::from)
+        });
+    }
+    drop(lane.handle);
+    let ended = wait(tasks, &stop).await;
+    // Every handle is gone by now: the lane finishes what it has accepted and ends.
+    if tokio::time::timeout(GRACE, lane.ended).await.is_err() {
+        tracing::warn!("the lane did not end in time");
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+/// Waits for a signal or for a part to fail, then for all parts to end.
+async fn wait(mut tasks: JoinSet<Result<(), Failure>>, stop: &CancellationToken) -> Result<(), Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut ended = Ok(());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        Some(part) = tasks.join_next() => ended = part.map_err(Failure::from).flatten(),
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => {}
+        () = tokio::time::sleep(GRACE) => tracing::warn!("some work did not end in time"),
+        _ = interrupt.recv() => std::process::exit(130),
+        _ = terminate.recv() => std::process::exit(143),
+    }
+    ended
+}
+
+/// Where events go, as configured.
+fn sinks(config: &Config) -> Result<Vec<Sink>, BadVariable> {
+    let mut sinks = Vec::new();
+    if let Some(url) = &config.redis {
+        let redis = RedisPublisher::new(reveal(url)).map_err(|error| BadVariable::new("REDIS_URL", error))?;
+        sinks.push(Sink::Publisher(Arc::new(redis)));
+    }
+    if let Some(url) = &config.smtp {
+        let from = mailbox(&config.notify_from).map_err(|why| BadVariable::new("NOTIFY_FROM", why))?;
+        let to = mailbox(&config.notify_to).map_err(|why| BadVariable::new("NOTIFY_TO", why))?;
+        let mail = SmtpNotifications::new(reveal(url), from, to);
+        sinks.push(Sink::Mail(Arc::new(mail.map_err(|error| BadVariable::new("SMTP_URL", error))?)));
+    }
+    Ok(sinks)
+}

@@ -1,0 +1,12 @@
+//! Logs, to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{BadVariable, Config};
+
+/// Starts logging as configured.
+pub(crate) fn start(config: &Config) -> Result<(), BadVariable> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| BadVariable::new("LOG", error))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

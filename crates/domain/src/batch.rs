@@ -1,0 +1,60 @@
+//! A batch: units of one SKU that arrive together.
+
+use time::Date;
+
+use crate::ids::{BatchQuantity, BatchRef};
+
+/// When a batch is expected; `None` once it has arrived (on hand in the warehouse).
+pub type Eta = Option<Date>;
+
+/// Entity: units of one SKU that share their arrival, known by SKU and reference while quantity and date change.
+///
+/// Its lines are not listed here: only their sum is, so that a batch costs the same however many orders it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The shipment's reference.
+    pub reference: BatchRef,
+    /// Units declared: on hand when arrived, else incoming.
+    pub quantity: BatchQuantity,
+    /// Units placed for order lines; never more than `quantity`.
+    pub allocated: u64,
+    /// When it is expected.
+    pub eta: Eta,
+    /// The sequence number of the event that last changed the declaration (quantity or ETA).
+    pub revision: u64,
+}
+
+impl Batch {
+    /// Units that nobody has been promised.
+    pub fn free(&self) -> u64 {
+        self.quantity.units().saturating_sub(self.allocated)
+    }
+
+    /// Whether it lies in the warehouse.
+    pub fn has_arrived(&self) -> bool {
+        self.eta.is_none()
+    }
+
+    /// Whether there is anything in it. A batch that is not open is history.
+    pub fn is_open(&self) -> bool {
+        self.quantity > BatchQuantity::ZERO
+    }
+
+    /// The day its units are ready to ship: today for an arrived batch, else the later of its ETA and tomorrow.
+    pub fn arrival(&self, today: Date) -> Date {
+        arrival(self.eta, today)
+    }
+
+    /// Sort key of rule 2: arrived before expected, then earliest ETA, then reference.
+    pub fn preference(&self) -> (Eta, &BatchRef) {
+        (self.eta, &self.reference) // `None` sorts before any date
+    }
+}
+
+/// The day on which units with this ETA are ready to ship, seen from `today`.
+pub fn arrival(eta: Eta, today: Date) -> Date {
+    match eta {
+        None => today,
+        Some(eta) => eta.max(today.next_day().unwrap_or(Date::MAX)),
+    }
+}

@@ -1,0 +1,36 @@
+//! The rules of stock and promises, and nothing else.
+//!
+//! **What it is.** The model that a warehouse clerk would recognise: a [`Product`] is everything we know of one SKU's
+//! stock, made of [`Batch`]es; an [`OrderLine`] asks for units of it; the product promises them from a batch, keeps the
+//! promise when supply changes, and says what happened as [`Event`]s. A [`Command`] is a job somebody wants done.
+//!
+//! **What it may know.** Nothing outside itself: no I/O, no async, no serialisation, no clock. Two libraries are allowed, one for
+//! civil dates and one that writes `Error` implementations.
+//!
+//! **How it is used.** A command is first *planned* on every product it names (`&self`, pure) and only then *applied*,
+//! so that a refused command leaves every aggregate as it was. Each change raises an event, and only a change does: whoever
+//! stores a product learns from its events which batches and lines to write, and [`ledger`] gets the same books by
+//! folding them.
+//!
+//! **How to add…**
+//! - *a rule of preference*: [`Batch::preference`] orders the batches; [`Product::plan`] walks them in that order.
+//! - *a command*: a variant in [`commands`], a method on [`Product`] that raises its events, then a handler one layer up
+//!   (the compiler names the places).
+//! - *an event*: a variant in [`events`], its step in [`ledger`], and its JSON one layer up.
+
+mod batch;
+pub mod commands;
+pub mod error;
+pub mod events;
+mod ids;
+pub mod ledger;
+mod order_line;
+pub mod product;
+
+pub use batch::{Batch, Eta, arrival};
+pub use commands::Command;
+pub use error::{Conflict, InvalidKey, InvalidQuantity, Rejection, Shortage};
+pub use events::{DeallocationReason, Event};
+pub use ids::{BatchQuantity, BatchRef, LineId, OrderId, Quantity, Sku};
+pub use order_line::{AcceptedLine, LineKey, LineState, OrderLine};
+pub use product::Product;

@@ -1,0 +1,16 @@
+//! Where the outside world comes in: the web API and the event consumer.
+//!
+//! **What it is.** Each entrypoint parses what it is given into a command of the domain, hands it to the bus (the
+//! [`Commands`](allocation_service_layer::group_commit::Commands) port), and puts the verdict into the words of its medium. Whatever
+//! passed an entrypoint is valid: everything further in trusts its types.
+//!
+//! **What it may know.** The domain and the service layer. Not the adapters: it never learns which store or broker is behind the ports.
+//!
+//! **How to add…**
+//! - *a route*: a handler with its `#[utoipa::path]` in a module of [`web`], registered in that module's `routes()`. The OpenAPI document comes from
+//!   the same lines; `make openapi` rewrites `docs/openapi.json`.
+//! - *a message from outside*: a form in [`consumer`] that turns its body into a command.
+//! - *a broker to consume from*: a file beside `consumer/redis.rs`.
+
+pub mod consumer;
+pub mod web;

@@ -1,0 +1,319 @@
+//! From bytes to values that cannot be wrong: bodies, paths and query strings, with every fault named.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use allocation_domain::{BatchQuantity, BatchRef, Eta, OrderId, Quantity, Sku};
+use allocation_service_layer::ports::reader::LineStateName;
+use allocation_service_layer::wire::parse_date;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::problem::{FieldError, Problem};
+
+/// A value of JSON that has no parts, or the fact that it has.
+pub(crate) enum Scalar<'a> {
+    Null,
+    Whole(u64),
+    Text(&'a str),
+    Other,
+}
+
+/// What can be made of one value of JSON or one text.
+pub(crate) trait Parse: Sized {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String>;
+}
+
+macro_rules! parse_key {
+    ($($key:ty),*) => {$(
+        impl Parse for $key {
+            fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+                match value {
+                    Scalar::Text(text) => Self::new(*text).map_err(|error| error.to_string()),
+                    _ => Err("must be a text".into()),
+                }
+            }
+        }
+    )*};
+}
+parse_key!(Sku, OrderId, BatchRef);
+
+macro_rules! parse_quantity {
+    ($($quantity:ty),*) => {$(
+        impl Parse for $quantity {
+            fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+                match value {
+                    Scalar::Whole(units) => Self::new(*units).map_err(|error| error.to_string()),
+                    // Whatever else it is, the bounds say what it should have been.
+                    _ => Self::new(u64::MAX).map_err(|error| error.to_string()),
+                }
+            }
+        }
+    )*};
+}
+parse_quantity!(Quantity, BatchQuantity);
+
+impl Parse for Eta {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let date = match value {
+            Scalar::Null => return Ok(None),
+            Scalar::Text(text) => parse_date(text),
+            Scalar::Whole(_) | Scalar::Other => None,
+        };
+        date.map(Some).ok_or_else(|| "must be a date like 2011-01-02, or null".into())
+    }
+}
+
+impl Parse for u64 {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let whole = match value {
+            Scalar::Whole(number) => Some(*number),
+            Scalar::Text(text) => text.parse().ok(),
+            Scalar::Null | Scalar::Other => None,
+        };
+        // Positions and sequence numbers fit 63 bits in every store.
+        whole.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| "must be a whole number from 0".into())
+    }
+}
+
+/// The most items on a page.
+const MAX_PAGE: u64 = 1_000;
+
+/// How many items a page has: 1 to 1,000; 100 unless said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit(pub(crate) usize);
+
+impl Parse for Limit {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let limit = u64::parse(value).ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+        limit
+            .and_then(|limit| usize::try_from(limit).ok())
+            .map(Self)
+            .ok_or_else(|| format!("must be a whole number from 1 to {MAX_PAGE}"))
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+impl Parse for LineStateName {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Text("allocated") => Ok(Self::Allocated),
+            Scalar::Text("backordered") => Ok(Self::Backordered),
+            Scalar::Text("cancelled") => Ok(Self::Cancelled),
+            _ => Err("must be allocated, backordered or cancelled".into()),
+        }
+    }
+}
+
+/// A field of a body: not there, good, or bad with the reason. Reading it never fails, so that all faults can be told at once.
+#[derive(Default)]
+pub(crate) enum Field<T> {
+    #[default]
+    Missing,
+    Good(T),
+    Bad(String),
+}
+
+impl<T: Parse> From<Scalar<'_>> for Field<T> {
+    fn from(value: Scalar<'_>) -> Self {
+        T::parse(&value).map_or_else(Self::Bad, Self::Good)
+    }
+}
+
+impl<'de, T: Parse> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor(PhantomData))
+    }
+}
+
+struct FieldVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
+    type Value = Field<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Field<T>, E> {
+        Ok(Scalar::Null.into())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Field<T>, E> {
+        Ok(Scalar::Other.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Field<T>, E> {
+        Ok(Scalar::Whole(number).into())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Field<T>, E> {
+        Ok(Scalar::Other.into()) // negative
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field<T>, E> {
+        Ok(Scalar::Other.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field<T>, E> {
+        Ok(Scalar::Text(text).into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Field<T>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Field<T>, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other.into())
+    }
+}
+
+/// Fields of a body that nobody knows.
+pub(crate) type Unknown = BTreeMap<String, IgnoredAny>;
+
+/// Gathers what is wrong with a request.
+#[derive(Default)]
+pub(crate) struct Faults(Vec<FieldError>);
+
+impl Faults {
+    pub(crate) fn add(&mut self, field: impl Into<String>, detail: impl Into<String>) {
+        self.0.push(FieldError { field: field.into(), detail: detail.into() });
+    }
+
+    pub(crate) fn required<T>(&mut self, name: impl Into<String>, field: Field<T>) -> Option<T> {
+        match field {
+            Field::Good(value) => return Some(value),
+            Field::Missing => self.add(name, "is missing"),
+            Field::Bad(why) => self.add(name, why),
+        }
+        None
+    }
+
+    pub(crate) fn optional<T>(&mut self, name: impl Into<String>, field: Field<T>) -> Option<T> {
+        match field {
+            Field::Missing => None,
+            given => self.required(name, given),
+        }
+    }
+
+    pub(crate) fn unknown(&mut self, prefix: &str, unknown: &Unknown) {
+        for name in unknown.keys() {
+            self.add(format!("{prefix}{name}"), "is not a known field");
+        }
+    }
+
+    /// The value, if nothing at all was wrong.
+    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, Problem> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Problem::invalid(self.0)),
+        }
+    }
+}
+
+/// A body of JSON, as a structure of [`Field`]s.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Unsupported media type",
+                "the body must be application/json, and say so in Content-Type",
+            ));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "Body too large",
+                format!("a body may have at most {} bytes", super::MAX_BODY),
+            ),
+            other => Problem::malformed(other.to_string()),
+        })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            if error.is_data() {
+                let mut faults = Faults::default();
+                faults.add("body", error.to_string());
+                faults.or(None::<()>).expect_err("there is a fault")
+            } else {
+                Problem::malformed(format!("the body is not JSON: {error}"))
+            }
+        })
+    }
+}
+
+fn is_json(content_type: Option<&str>) -> bool {
+    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
+}
+
+/// The parameters of the path, by name. A path that is not UTF-8 once decoded names nothing we know.
+pub(crate) struct PathFields(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathFields {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::malformed(error.to_string()))?;
+        Ok(Self(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+}
+
+impl PathFields {
+    pub(crate) fn get<T: Parse>(&self, faults: &mut Faults, name: &str) -> Option<T> {
+        let value = self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+        faults.required(name, Scalar::Text(value).into())
+    }
+}
+
+/// The parameters of the query string; each must be asked for, as unknown ones are faults.
+pub(crate) struct QueryFields(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+    }
+}
+
+impl QueryFields {
+    /// The value of a parameter; an empty one counts as not given.
+    pub(crate) fn take<T: Parse>(&mut self, faults: &mut Faults, name: &str) -> Option<T> {
+        let mut given = self.0.extract_if(.., |(known, _)| known == name);
+        let first = given.next();
+        if given.count() > 0 {
+            faults.add(name, "is given more than once");
+        }
+        let (_, text) = first.filter(|(_, text)| !text.is_empty())?;
+        faults.optional(name, Scalar::Text(&text).into())
+    }
+
+    /// Whatever was not taken is a fault.
+    pub(crate) fn finish(self, faults: &mut Faults) {
+        for (name, _) in self.0 {
+            faults.add(name, "is not a known parameter");
+        }
+    }
+}

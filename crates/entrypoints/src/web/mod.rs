@@ -1,0 +1,151 @@
+//! The web entrypoint: HTTP requests in, commands to the bus, answers out.
+
+mod events;
+mod fields;
+mod operations;
+mod orders;
+mod original;
+mod problem;
+mod products;
+
+use std::sync::Arc;
+
+use allocation_domain::Command;
+use allocation_service_layer::Message;
+use allocation_service_layer::group_commit::Commands;
+use allocation_service_layer::handlers::Verdict;
+use allocation_service_layer::metrics::{Metrics, RequestLabels};
+use allocation_service_layer::ports::clock::{Clock, Entropy};
+use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::wire::Cause;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use problem::Problem;
+use time::Date;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// The largest body taken, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+/// The most lines one order request may name.
+pub const MAX_LINES: usize = 1_000;
+
+/// What the handlers of requests work with.
+#[derive(Clone)]
+pub struct WebState {
+    /// The bus.
+    pub commands: Arc<dyn Commands>,
+    /// The read side.
+    pub reader: Arc<dyn Reader>,
+    /// The feed.
+    pub log: Arc<dyn EventLog>,
+    /// Tells the day.
+    pub clock: Arc<dyn Clock>,
+    /// Names requests.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl WebState {
+    /// Has a command handled.
+    async fn handle(&self, command: Command, cause: Cause) -> Result<Verdict, Problem> {
+        self.commands.handle(Message { command, cause }).await.map_err(Problem::from)
+    }
+
+    fn today(&self) -> Date {
+        self.clock.now().date()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "allocation",
+        description = "Decides which stock fulfils which order, and keeps the promise.\n\nEverything that is not a \
+            success is `application/problem+json` (RFC 9457) with a `type` of its own for each kind.",
+        license(name = "MIT", identifier = "MIT")
+    ),
+    servers((url = "/")),
+    tags(
+        (name = "products", description = "Stock: products and their batches"),
+        (name = "orders", description = "Promises: orders and their lines"),
+        (name = "events", description = "The event log as a feed"),
+        (name = "original", description = "The routes of the Python original, as its clients speak them"),
+        (name = "operations", description = "For those who run it")
+    )
+)]
+struct ApiDoc;
+
+fn documented() -> OpenApiRouter<WebState> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .merge(products::routes())
+        .merge(orders::routes())
+        .merge(events::routes())
+        .merge(original::routes())
+        .merge(operations::routes())
+}
+
+/// The OpenAPI document, as JSON.
+pub fn openapi() -> String {
+    let (_, document) = documented().split_for_parts();
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Everything that is served.
+pub fn router(state: WebState) -> Router {
+    let (router, document) = documented().split_for_parts();
+    router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into()))
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), count))
+        .with_state(state)
+}
+
+async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let method = request.method().as_str().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    response
+}
+
+/// Where a request's changes come from.
+struct Caused(Cause);
+
+impl FromRequestParts<WebState> for Caused {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Self::Rejection> {
+        let correlation =
+            correlation(&parts.headers).unwrap_or_else(|| state.entropy.uuid(state.clock.now()).to_string().into());
+        Ok(Self(Cause { correlation, actor: "http".into(), traceparent: traceparent(&parts.headers) }))
+    }
+}
+
+/// The caller's own name for the request.
+fn correlation(headers: &HeaderMap) -> Option<Arc<str>> {
+    let id = headers.get("x-request-id")?.to_str().ok()?.trim();
+    (1..=128).contains(&id.len()).then(|| id.into())
+}
+
+/// The trace the caller is in: `00-<32 hex>-<16 hex>-<2 hex>`.
+fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let lengths = text.split('-').map(str::len);
+    let hex = text.bytes().all(|byte| byte == b'-' || matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && lengths.eq([2, 32, 16, 2])).then(|| text.into())
+}

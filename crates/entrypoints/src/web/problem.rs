@@ -1,0 +1,223 @@
+//! Everything that is not a success, as `application/problem+json` (RFC 9457).
+
+use allocation_domain::{Conflict, Rejection};
+use allocation_service_layer::group_commit::HandlerError;
+use allocation_service_layer::ports::database::StoreError;
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What went wrong. `type` tells the kinds apart; `detail` is for people.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// The kind, as a URN.
+    #[schema(example = "urn:allocation:problem:out-of-stock")]
+    r#type: String,
+    /// The kind, in words.
+    title: &'static str,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What happened this time.
+    pub(crate) detail: String,
+    /// Each field with what is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// What is short, of each product.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    short: Vec<Short>,
+    /// Lines that are known as something else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<LineConflict>,
+}
+
+/// A field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// The field, as `lines[0].qty`.
+    pub(crate) field: String,
+    /// What is wrong with it.
+    pub(crate) detail: String,
+}
+
+/// What a request lacks of one product.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct Short {
+    /// The product.
+    sku: String,
+    /// Units asked for.
+    asked: u64,
+    /// Units on hand that nobody has been promised.
+    available: u64,
+    /// The most units that one batch, arrived or not, could still give to a line.
+    largest: u64,
+}
+
+/// A line that is known as something else.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct LineConflict {
+    /// The product.
+    sku: String,
+    /// Which of the order's lines for it.
+    line: String,
+    /// `other_quantity` or `cancelled`.
+    reason: &'static str,
+    /// The quantity that was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<u64>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, name: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: format!("urn:allocation:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            short: Vec::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = errors.iter().map(|e| format!("{}: {}", e.field, e.detail)).collect::<Vec<_>>().join("; ");
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid request", detail) }
+    }
+
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
+    }
+
+    pub(crate) fn unknown(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", what)
+    }
+
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        let conflict = |name, title| Self::new(StatusCode::CONFLICT, name, title, detail.clone());
+        match rejection {
+            Rejection::UnknownSku(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-sku", "Unknown SKU", detail)
+            }
+            Rejection::UnknownBatch { .. } | Rejection::UnknownOrder(_) | Rejection::UnknownLine { .. } => {
+                Self::unknown(detail)
+            }
+            Rejection::BatchExists { .. } => conflict("batch-exists", "Another batch has this reference"),
+            Rejection::EtaOnArrivedBatch { .. } => conflict("batch-arrived", "The batch has arrived"),
+            Rejection::PreconditionFailed { .. } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The batch has changed", detail)
+            }
+            Rejection::LineConflict(conflicts) => Self {
+                conflicts: conflicts
+                    .iter()
+                    .map(|c| LineConflict {
+                        sku: c.sku().to_string(),
+                        line: c.line().line.to_string(),
+                        reason: match c {
+                            Conflict::OtherQuantity { .. } => "other_quantity",
+                            Conflict::Cancelled { .. } => "cancelled",
+                        },
+                        accepted: match c {
+                            Conflict::OtherQuantity { accepted, .. } => Some(accepted.units()),
+                            Conflict::Cancelled { .. } => None,
+                        },
+                    })
+                    .collect(),
+                ..conflict("line-conflict", "The line is known as something else")
+            },
+            Rejection::Short(shortages) => Self {
+                short: shortages
+                    .into_iter()
+                    .map(|s| Short {
+                        sku: s.sku.to_string(),
+                        asked: s.asked,
+                        available: s.available,
+                        largest: s.largest,
+                    })
+                    .collect(),
+                ..conflict("out-of-stock", "Out of stock")
+            },
+        }
+    }
+}
+
+impl From<HandlerError> for Problem {
+    fn from(error: HandlerError) -> Self {
+        match error {
+            HandlerError::Overloaded => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too busy", error.to_string())
+            }
+            HandlerError::Stopping => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", error.to_string())
+            }
+            HandlerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // What exactly broke is for the log, not for the caller.
+        match error {
+            StoreError::Conflict(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "contention",
+                "Too much contention",
+                "other changes to the same products came first, again and again",
+            ),
+            StoreError::Unavailable(why) => {
+                tracing::warn!(%why, "store unavailable");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store-unavailable",
+                    "Store unavailable",
+                    "the store can't be reached; asking again is safe",
+                )
+            }
+            StoreError::Failed(why) => {
+                tracing::error!(%why, "store failed");
+                Self::internal("the store failed")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        problem.into_response()
+    }
+}
+
+pub(crate) async fn not_found() -> Problem {
+    Problem::unknown("there is nothing at this path")
+}
+
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Method not allowed",
+        "this path does not take this method; `Allow` lists those it takes",
+    )
+}

@@ -1,0 +1,162 @@
+//! Group commit: many commands, one unit of work, one commit, an answer of its own for each.
+//!
+//! No timer makes anybody wait: while one batch commits, the next forms of whatever has come meanwhile. The lane owns the
+//! transaction, so a caller that goes away cancels nothing half way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_domain::Command;
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::handlers::{BatchReply, Reply, Verdict};
+use crate::message_bus::{Message, MessageBus};
+use crate::metrics::Metrics;
+use crate::ports::clock::Clock;
+use crate::ports::database::{Database, StoreError};
+
+/// How much a lane takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most commands in one unit of work.
+    pub batch: usize,
+    /// The most commands that may wait.
+    pub waiting: usize,
+    /// The longest a command may wait before it is turned away.
+    pub age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch: 256, waiting: 8_192, age: Duration::from_secs(5) }
+    }
+}
+
+/// Why a command has no verdict.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HandlerError {
+    /// Too much is waiting. Nothing was done; come back in a moment.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The service is stopping. Nothing was done.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The store could not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The bus as entrypoints see it.
+#[async_trait]
+pub trait Commands: Send + Sync + 'static {
+    /// Has a command handled, and answers once its effect is on disk.
+    async fn handle(&self, message: Message) -> Result<Verdict, HandlerError>;
+}
+
+struct Job {
+    message: Message,
+    since: Duration,
+    answer: oneshot::Sender<Result<Verdict, HandlerError>>,
+}
+
+/// Takes what waits, and has it handled together. Runs until every [`LaneHandle`] is gone and the queue is empty.
+pub struct Lane<D> {
+    bus: Arc<MessageBus<D>>,
+    limits: Limits,
+    inbox: mpsc::Receiver<Job>,
+}
+
+/// Puts commands into a lane's queue.
+#[derive(Clone)]
+pub struct LaneHandle {
+    queue: mpsc::Sender<Job>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl<D: Database> Lane<D> {
+    /// A lane, and the handle to its queue.
+    pub fn new(bus: Arc<MessageBus<D>>, limits: Limits) -> (Self, LaneHandle) {
+        let (queue, inbox) = mpsc::channel(limits.waiting);
+        let handle = LaneHandle { queue, clock: bus.clock().clone(), metrics: bus.metrics().clone() };
+        (Self { bus, limits, inbox }, handle)
+    }
+
+    /// Works until nobody can send any more.
+    pub async fn run(mut self) {
+        let mut jobs = Vec::with_capacity(self.limits.batch);
+        while self.inbox.recv_many(&mut jobs, self.limits.batch).await > 0 {
+            let metrics = self.bus.metrics();
+            metrics.waiting.dec_by(jobs.len().try_into().unwrap_or(i64::MAX));
+            let now = self.bus.clock().monotonic();
+            let (messages, answers): (Vec<Message>, Vec<_>) = jobs
+                .drain(..)
+                .filter_map(|job: Job| {
+                    if now.saturating_sub(job.since) > self.limits.age {
+                        metrics.overloaded.inc();
+                        let _ = job.answer.send(Err(HandlerError::Overloaded));
+                        return None;
+                    }
+                    Some((job.message, job.answer))
+                })
+                .unzip();
+            let verdicts = self.bus.handle_once(&messages).await;
+            for (answer, verdict) in answers.into_iter().zip(verdicts) {
+                // Nobody may be waiting any more; what was done stays done.
+                let _ = answer.send(verdict.map_err(HandlerError::from));
+            }
+        }
+    }
+}
+
+impl LaneHandle {
+    async fn once(&self, message: Message) -> Result<Verdict, HandlerError> {
+        let (answer, verdict) = oneshot::channel();
+        let job = Job { message, since: self.clock.monotonic(), answer };
+        self.metrics.waiting.inc();
+        if let Err(refused) = self.queue.try_send(job) {
+            self.metrics.waiting.dec();
+            return Err(match refused {
+                mpsc::error::TrySendError::Full(_) => {
+                    self.metrics.overloaded.inc();
+                    HandlerError::Overloaded
+                }
+                mpsc::error::TrySendError::Closed(_) => HandlerError::Stopping,
+            });
+        }
+        verdict.await.unwrap_or(Err(HandlerError::Stopping))
+    }
+
+    /// Goes on with a command that needs more units of work than one, letting others in between.
+    async fn finish(&self, message: Message, mut so_far: BatchReply) -> Result<Verdict, HandlerError> {
+        while so_far.unfinished {
+            match self.once(message.clone()).await {
+                Ok(Ok(Reply::Batch(next))) => so_far = next.after(so_far),
+                // Half done is no state to stop in for want of a place in the queue.
+                Err(HandlerError::Overloaded) => tokio::time::sleep(Duration::from_millis(10)).await,
+                other => return other,
+            }
+        }
+        Ok(Ok(Reply::Batch(so_far)))
+    }
+}
+
+#[async_trait]
+impl Commands for LaneHandle {
+    async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
+        let several = matches!(message.command, Command::DeclareBatch(_) | Command::ChangeBatchQuantity(_));
+        if !several {
+            return self.once(message).await;
+        }
+        // In a task of its own, so that a caller who hangs up does not stop a large cut half way.
+        let lane = self.clone();
+        let work = tokio::spawn(async move {
+            match lane.once(message.clone()).await {
+                Ok(Ok(Reply::Batch(reply))) if reply.unfinished => lane.finish(message, reply).await,
+                other => other,
+            }
+        });
+        work.await.unwrap_or(Err(HandlerError::Stopping))
+    }
+}

@@ -1,0 +1,204 @@
+//! The internal message bus: routes commands and events to their handlers, each inside a unit of work.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_domain::{Command, Event, Sku};
+use futures_util::FutureExt;
+use tokio::sync::watch;
+
+use crate::handlers::{self, Reply, Verdict};
+use crate::metrics::{CommandLabels, Metrics, Outcome};
+use crate::ports::clock::{Clock, Entropy};
+use crate::ports::database::{Database, StoreError, StoreResult, Transaction};
+use crate::unit_of_work::{UnitOfWork, Wanted};
+use crate::wire::Cause;
+
+/// A command, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What is to be done.
+    pub command: Command,
+    /// Who wants it.
+    pub cause: Cause,
+}
+
+/// How often a unit of work is tried again after a conflict.
+const ATTEMPTS: u32 = 12;
+
+/// The longest pause before trying again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Routes messages to handlers; opens, commits and repeats their units of work.
+pub struct MessageBus<D> {
+    database: D,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: Metrics,
+    committed: watch::Sender<()>,
+}
+
+impl<D: Database> MessageBus<D> {
+    /// A bus over this store.
+    pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
+        Self { database, clock, entropy, metrics, committed: watch::Sender::new(()) }
+    }
+
+    /// Is told whenever a unit of work has been committed.
+    pub fn committed(&self) -> watch::Receiver<()> {
+        self.committed.subscribe()
+    }
+
+    /// What it counts with.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What it measures time with.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Handles one message to the end.
+    pub async fn handle(&self, message: Message) -> StoreResult<Verdict> {
+        self.handle_batch(&[message]).await.pop().expect("one message has one verdict")
+    }
+
+    /// Handles messages in order, together in one unit of work, and gives each its own verdict: one's rejection does not touch its
+    /// neighbours. A command that needs several units of work goes on until it is done.
+    pub async fn handle_batch(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
+        let mut verdicts = self.handle_once(messages).await;
+        for (message, verdict) in messages.iter().zip(&mut verdicts) {
+            while let Ok(Ok(Reply::Batch(reply))) = verdict
+                && reply.unfinished
+            {
+                let earlier = reply.clone();
+                *verdict = match self.handle_once(std::slice::from_ref(message)).await.pop() {
+                    Some(Ok(Ok(Reply::Batch(next)))) => Ok(Ok(Reply::Batch(next.after(earlier)))),
+                    Some(other) => other,
+                    None => break,
+                };
+            }
+        }
+        verdicts
+    }
+
+    /// As [`MessageBus::handle_batch`], but leaves what needs further units of work unfinished.
+    pub async fn handle_once(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let started = self.clock.monotonic();
+        let verdicts = match self.attempt(messages).await {
+            Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
+            // A bad one must not take the others with it.
+            Err(StoreError::Failed(_)) if messages.len() > 1 => {
+                let mut verdicts = Vec::with_capacity(messages.len());
+                for message in messages {
+                    verdicts.push(self.attempt(std::slice::from_ref(message)).await.map(|mut one| one.remove(0)));
+                }
+                verdicts
+            }
+            Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a count of commands")]
+        self.metrics.batch_size.observe(messages.len() as f64);
+        self.metrics.unit_of_work_seconds.observe(self.clock.monotonic().saturating_sub(started).as_secs_f64());
+        for (message, verdict) in messages.iter().zip(&verdicts) {
+            let outcome = match verdict {
+                Ok(Ok(_)) => Outcome::done,
+                Ok(Err(_)) => Outcome::rejected,
+                Err(_) => Outcome::failed,
+            };
+            let command = name(&message.command);
+            self.metrics.commands.get_or_create(&CommandLabels { command, outcome }).inc();
+        }
+        verdicts
+    }
+
+    /// Runs a unit of work, again after each conflict.
+    async fn attempt(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+        let mut tried = 0;
+        loop {
+            // A panic is a defect; it must not end the lane and with it the service.
+            let run = AssertUnwindSafe(self.unit_of_work(messages)).catch_unwind().await;
+            match run.unwrap_or_else(|_| Err(StoreError::Failed("a handler panicked".into()))) {
+                Err(StoreError::Conflict(_)) if tried < ATTEMPTS => {
+                    tried += 1;
+                    self.metrics.retries.inc();
+                    let most = Duration::from_millis(2).saturating_mul(1 << tried).min(LONGEST_PAUSE);
+                    tokio::time::sleep(self.entropy.jitter(most)).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, commands = messages.len(), "unit of work failed");
+                    return Err(error);
+                }
+                Ok(verdicts) => return Ok(verdicts),
+            }
+        }
+    }
+
+    async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone());
+        uow.load(Wanted::of(messages.iter().map(|message| &message.command))).await?;
+        let mut verdicts = Vec::with_capacity(messages.len());
+        for message in messages {
+            verdicts.push(dispatch(&message.command, &mut uow).await?);
+            let mut events = uow.gather(&message.cause);
+            while !events.is_empty() {
+                for sku in stock_freed(&events) {
+                    handlers::serve_queue(&sku, &mut uow).await?;
+                }
+                events = uow.gather(&message.cause);
+            }
+        }
+        if uow.commit().await? {
+            self.metrics.commits.inc();
+            self.committed.send_replace(());
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Which handler does a command's job.
+async fn dispatch<T: Transaction>(command: &Command, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    match command {
+        Command::CreateBatch(cmd) => Ok(handlers::create_batch(cmd, uow)),
+        Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, uow).await,
+        Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, uow).await,
+        Command::ChangeBatchEta(cmd) => Ok(handlers::change_batch_eta(cmd, uow)),
+        Command::Allocate(cmd) => Ok(handlers::allocate(cmd, uow)),
+        Command::Deallocate(cmd) => Ok(handlers::deallocate(cmd, uow)),
+    }
+}
+
+/// Which events call [`handlers::serve_queue`], and for which products, each once.
+fn stock_freed(events: &[(Sku, Event)]) -> Vec<Sku> {
+    let mut skus: Vec<Sku> = Vec::new();
+    for (sku, event) in events {
+        let freed = match event {
+            Event::BatchCreated { .. } | Event::BatchQuantityChanged { .. } | Event::Deallocated { .. } => true,
+            Event::BatchEtaChanged { .. } // every batch can be promised from, whatever its date
+            | Event::Allocated { .. }
+            | Event::Backordered { .. }
+            | Event::LineCancelled { .. }
+            | Event::OutOfStock { .. } => false,
+        };
+        if freed && skus.last() != Some(sku) {
+            skus.push(sku.clone());
+        }
+    }
+    skus
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::CreateBatch(_) => "create_batch",
+        Command::DeclareBatch(_) => "declare_batch",
+        Command::ChangeBatchQuantity(_) => "change_batch_quantity",
+        Command::ChangeBatchEta(_) => "change_batch_eta",
+        Command::Allocate(_) => "allocate",
+        Command::Deallocate(_) => "deallocate",
+    }
+}

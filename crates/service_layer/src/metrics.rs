@@ -1,0 +1,140 @@
+//! What the service counts about itself. No identifier ever becomes a label.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Counters, gauges and histograms, shared by all parts of the program.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Commands answered, by command and outcome.
+    pub commands: Family<CommandLabels, Counter>,
+    /// Units of work that changed something and are on disk.
+    pub commits: Counter,
+    /// Units of work run again after a conflict.
+    pub retries: Counter,
+    /// Commands in one unit of work.
+    pub batch_size: Histogram,
+    /// Seconds from the start of a unit of work to its end.
+    pub unit_of_work_seconds: Histogram,
+    /// Commands refused because too many were waiting, or for too long.
+    pub overloaded: Counter,
+    /// Commands that wait for their unit of work.
+    pub waiting: Gauge,
+    /// Events delivered, by sink.
+    pub delivered: Family<SinkLabels, Counter>,
+    /// Deliveries that failed and are tried again, by sink.
+    pub delivery_failures: Family<SinkLabels, Counter>,
+    /// Events that a sink has not seen yet.
+    pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
+    /// Messages from outside that could not be used.
+    pub dead_letters: Counter,
+    /// Messages from outside that were handled.
+    pub consumed: Counter,
+    /// HTTP answers, by route template and status.
+    pub requests: Family<RequestLabels, Counter>,
+}
+
+/// Labels of [`Metrics::commands`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommandLabels {
+    /// The command's name.
+    pub command: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the derive makes label values of the names as they stand")]
+pub enum Outcome {
+    /// Done.
+    done,
+    /// The domain said no.
+    rejected,
+    /// Something broke.
+    failed,
+}
+
+/// Labels of what concerns a sink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SinkLabels {
+    /// The sink's name.
+    pub sink: &'static str,
+}
+
+/// Labels of [`Metrics::requests`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// GET, PUT …
+    pub method: String,
+    /// The route's template, never the path.
+    pub route: String,
+    /// The answer's status.
+    pub status: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("allocation");
+        let mut metrics = Self {
+            registry: Arc::default(),
+            commands: Family::default(),
+            commits: Counter::default(),
+            retries: Counter::default(),
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            unit_of_work_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            overloaded: Counter::default(),
+            waiting: Gauge::default(),
+            delivered: Family::default(),
+            delivery_failures: Family::default(),
+            lag: Family::default(),
+            dead_letters: Counter::default(),
+            consumed: Counter::default(),
+            requests: Family::default(),
+        };
+        let m = &metrics;
+        registry.register("commands", "Commands answered", m.commands.clone());
+        registry.register("commits", "Units of work that are on disk", m.commits.clone());
+        registry.register("retries", "Units of work run again after a conflict", m.retries.clone());
+        registry.register("unit_of_work_commands", "Commands in one unit of work", m.batch_size.clone());
+        registry.register_with_unit(
+            "unit_of_work",
+            "Time from the start of a unit of work to its end",
+            Unit::Seconds,
+            m.unit_of_work_seconds.clone(),
+        );
+        registry.register("overloaded", "Commands refused because too many were waiting", m.overloaded.clone());
+        registry.register("commands_waiting", "Commands that wait for their unit of work", m.waiting.clone());
+        registry.register("events_delivered", "Events delivered to a sink", m.delivered.clone());
+        registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
+        registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
+        registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
+        registry.register("messages_consumed", "Messages from outside that were handled", m.consumed.clone());
+        registry.register("http_requests", "HTTP answers", m.requests.clone());
+        metrics.registry = Arc::new(registry);
+        metrics
+    }
+
+    /// All of them in the `OpenMetrics` text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` can't fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,8 @@
+//! What the service needs of the outside world. Adapters implement these.
+
+pub mod clock;
+pub mod database;
+pub mod event_log;
+pub mod event_publisher;
+pub mod notifications;
+pub mod reader;

@@ -1,0 +1,212 @@
+//! Carries events from the log to the outside, after the commit: every sink sees every event at least once, those of one SKU in order.
+//!
+//! Each sink has progress of its own, so that one that is down delays itself only. One process relays at a time, by a lease; when
+//! it dies, another takes over. Polling is the truth; being told of a commit only makes it quick.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_domain::Event;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Metrics, SinkLabels};
+use crate::ports::clock::Clock;
+use crate::ports::database::StoreResult;
+use crate::ports::event_log::{EventLog, FeedEvent};
+use crate::ports::event_publisher::{DeliveryError, EventPublisher};
+use crate::ports::notifications::Notifications;
+use crate::wire;
+
+/// How many events are read, numbered or published in one go.
+const PAGE: usize = 1_000;
+/// How often to look for events that nobody told of.
+const POLL: Duration = Duration::from_millis(200);
+/// How long a lease lasts; renewed every third of it.
+const LEASE: Duration = Duration::from_secs(6);
+/// Pauses after failures grow up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A mail about the same SKU goes out at most this often.
+const MAIL_EVERY: time::Duration = time::Duration::HOUR;
+
+/// The lease's name.
+const TASK: &str = "relay";
+
+/// Where events go.
+#[derive(Clone)]
+pub enum Sink {
+    /// All of them, to a broker.
+    Publisher(Arc<dyn EventPublisher>),
+    /// `OutOfStock`, to people, at most once an hour for each SKU.
+    Mail(Arc<dyn Notifications>),
+}
+
+impl Sink {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Publisher(publisher) => publisher.name(),
+            Self::Mail(_) => "mail",
+        }
+    }
+}
+
+/// Carries events to the sinks.
+#[derive(Clone)]
+pub struct Relay {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    sinks: Vec<Sink>,
+    /// Tells this process from others that want the lease.
+    holder: String,
+}
+
+impl Relay {
+    /// A relay from this log to these sinks. `holder` must be different in every process.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        sinks: Vec<Sink>,
+        holder: String,
+    ) -> Self {
+        Self { log, clock, metrics, sinks, holder }
+    }
+
+    /// Relays until told to stop, whenever this process has the lease.
+    pub async fn run(&self, committed: watch::Receiver<()>, stop: CancellationToken) {
+        let mut pause = POLL;
+        while !stop.is_cancelled() {
+            match self.log.lease(TASK, &self.holder, LEASE).await {
+                Ok(true) => {
+                    pause = POLL;
+                    self.lead(committed.clone(), &stop).await;
+                }
+                Ok(false) => pause = LEASE / 3,
+                Err(error) => {
+                    tracing::warn!(%error, "the relay can't reach the store; trying again");
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+        let _ = self.log.release(TASK, &self.holder).await;
+    }
+
+    /// Works as long as the lease can be kept.
+    async fn lead(&self, committed: watch::Receiver<()>, stop: &CancellationToken) {
+        let stop = stop.child_token();
+        let (numbered, news) = watch::channel(());
+        let mut tasks = tokio::task::JoinSet::new();
+        for sink in &self.sinks {
+            let (relay, sink, news, stop) = (self.clone(), sink.clone(), news.clone(), stop.clone());
+            tasks.spawn(async move { relay.feed(&sink, news, &stop).await });
+        }
+        let (relay, token) = (self.clone(), stop.clone());
+        tasks.spawn(async move { relay.number(committed, &numbered, &token).await });
+        while stop.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_some() {
+            if !matches!(self.log.lease(TASK, &self.holder, LEASE).await, Ok(true)) {
+                tracing::warn!("lost the relay's lease");
+                break;
+            }
+        }
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Gives positions to what has been committed.
+    async fn number(&self, mut committed: watch::Receiver<()>, numbered: &watch::Sender<()>, stop: &CancellationToken) {
+        let mut pause = POLL;
+        while !stop.is_cancelled() {
+            committed.mark_unchanged();
+            match self.log.number(PAGE).await {
+                Ok(0) => {
+                    numbered.send_replace(());
+                    pause = POLL;
+                    let _ = stop
+                        .run_until_cancelled(tokio::time::timeout(POLL, async {
+                            // Without a bus in this process nobody tells, and polling does it.
+                            if committed.changed().await.is_err() {
+                                std::future::pending::<()>().await;
+                            }
+                        }))
+                        .await;
+                }
+                Ok(_) => {
+                    numbered.send_replace(());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't number events; trying again");
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Feeds one sink.
+    async fn feed(&self, sink: &Sink, mut news: watch::Receiver<()>, stop: &CancellationToken) {
+        let labels = SinkLabels { sink: sink.name() };
+        let mut pause = POLL / 2;
+        while !stop.is_cancelled() {
+            news.mark_unchanged();
+            let Some(delivery) = stop.run_until_cancelled(self.step(sink)).await else { break };
+            match delivery {
+                Ok(0) => {
+                    let _ = stop.run_until_cancelled(tokio::time::timeout(POLL, news.changed())).await;
+                }
+                Ok(delivered) => {
+                    pause = POLL / 2;
+                    self.metrics.delivered.get_or_create(&labels).inc_by(delivered as u64);
+                }
+                Err(error) => {
+                    self.metrics.delivery_failures.get_or_create(&labels).inc();
+                    tracing::warn!(sink = sink.name(), %error, "events are delayed; trying again");
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Delivers the next events to a sink and says how many; 0 when it has seen all.
+    pub async fn step(&self, sink: &Sink) -> Result<usize, DeliveryError> {
+        let failed = |error: crate::ports::database::StoreError| DeliveryError(error.to_string());
+        let name = sink.name();
+        let seen = self.log.progress(name).await.map_err(failed)?;
+        let page = self.log.read(seen, PAGE).await.map_err(failed)?.events;
+        let lag = self.log.last_position().await.map_err(failed)?.saturating_sub(seen);
+        self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag);
+        let Some(last) = page.last() else { return Ok(0) };
+        match sink {
+            Sink::Publisher(publisher) => publisher.publish(&page).await?,
+            Sink::Mail(notifications) => self.mail(notifications.as_ref(), &page).await?,
+        }
+        self.log.advance(name, last.position).await.map_err(failed)?;
+        self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
+        Ok(page.len())
+    }
+
+    async fn mail(&self, notifications: &dyn Notifications, page: &[FeedEvent]) -> Result<(), DeliveryError> {
+        let failed = |error: crate::ports::database::StoreError| DeliveryError(error.to_string());
+        for stored in page.iter().filter(|event| event.body.contains("allocation.out_of_stock.")) {
+            let Ok(wire) = wire::parse_event(&stored.body) else { continue };
+            let Event::OutOfStock { asked, available } = wire.event else { continue };
+            let subject = format!("Out of stock for SKU {}", wire.sku);
+            let now = self.clock.now();
+            if !self.may_mail(&subject, now).await.map_err(failed)? {
+                continue;
+            }
+            let text = format!("{subject}: {asked} asked for, {available} available.\n");
+            notifications.send(&subject, &text).await?;
+            self.log.set_notified(&subject, now).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn may_mail(&self, subject: &str, now: OffsetDateTime) -> StoreResult<bool> {
+        let last = self.log.last_notified(subject).await?;
+        Ok(last.is_none_or(|last| now - last >= MAIL_EVERY))
+    }
+}
