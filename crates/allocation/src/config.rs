@@ -58,7 +58,11 @@ const VARIABLES: &[Variable] = &[
     plain("BATCH", "256", "The most commands in one unit of work"),
     plain("QUEUE_LENGTH", "8192", "The most commands that may wait for their unit of work"),
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
-    plain("LOG", "info", "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug"),
+    plain(
+        "LOG",
+        "info,tokio_postgres=warn",
+        "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug",
+    ),
 ];
 
 /// A variable has a value that won't do.

@@ -1,0 +1,4 @@
+//! The contract suite on both stores, their schemas, and what only one of them can show.
+
+mod postgres;
+mod sqlite;

@@ -1,0 +1,211 @@
+//! PostgreSQL.
+
+use std::sync::Arc;
+
+use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
+use allocation_domain::Command;
+use allocation_service_layer::message_bus::MessageBus;
+use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::{Database, StoreError};
+use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::unit_of_work::{UnitOfWork, Wanted};
+use allocation_service_layer::wire::parse_event;
+use allocation_testing::clock::{CountingEntropy, ManualClock};
+use allocation_testing::contracts::Fixture;
+use allocation_testing::servers::postgres_url;
+use allocation_testing::shorthand::{allocate, cause, change_quantity, create_batch, message, sku};
+use allocation_testing::store_contract;
+use futures_util::future::join_all;
+use tokio_postgres::{Client, NoTls};
+
+fn options(clock: Option<Arc<dyn Clock>>) -> PostgresOptions {
+    PostgresOptions { connections: 6, clock, ..PostgresOptions::default() }
+}
+
+async fn fixture() -> Fixture<PostgresDatabase> {
+    let clock = Arc::new(ManualClock::new());
+    let store = PostgresDatabase::new(&postgres_url().await, options(Some(clock.clone()))).expect("a URL");
+    store.migrate().await.expect("migrations");
+    Fixture { store, clock, keep: None }
+}
+
+store_contract!(fixture);
+
+/// A store together with a connection past it.
+async fn with_client() -> (Fixture<PostgresDatabase>, Client) {
+    let (clock, url) = (Arc::new(ManualClock::new()), postgres_url().await);
+    let store = PostgresDatabase::new(&url, options(Some(clock.clone()))).expect("a URL");
+    store.migrate().await.expect("migrations");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    (Fixture { store, clock, keep: None }, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_start_at_once_migrate_once() {
+    let url = postgres_url().await;
+    let copies: Vec<_> = (0..8).map(|_| PostgresDatabase::new(&url, options(None)).expect("a URL")).collect();
+    copies[0].ready().await.expect_err("nothing is there yet");
+    for migrated in join_all(copies.iter().map(PostgresDatabase::migrate)).await {
+        migrated.expect("a migration");
+    }
+    copies[0].ready().await.expect("a ready store");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_than_the_program_is_refused() {
+    let (fixture, client) = with_client().await;
+    let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', '')";
+    client.execute(insert, &[]).await.expect("an insert");
+    let refused = fixture.store.migrate().await.expect_err("newer");
+    assert!(refused.to_string().contains("newer than this program"), "{refused}");
+    fixture.store.ready().await.expect_err("newer");
+}
+
+#[tokio::test]
+async fn the_schema_itself_refuses_to_sell_a_unit_twice() {
+    let (fixture, client) = with_client().await;
+    fixture.handle([create_batch("b", "A", 10, None), allocate("o", &[("A", 1)])]).await;
+    for sql in [
+        "UPDATE batches SET allocated = 11",
+        "UPDATE batches SET quantity = -1",
+        "UPDATE lines SET allocated = 2",
+        "UPDATE lines SET batch = NULL",
+        "UPDATE products SET backordered = -1",
+        "INSERT INTO lines SELECT sku, 99, order_id, line, 1, 0, 1, 0, NULL FROM lines",
+    ] {
+        client.execute(sql, &[]).await.expect_err(sql);
+    }
+}
+
+/// A unit of work that has done everything but commit.
+async fn open(
+    fixture: &Fixture<PostgresDatabase>,
+    command: &Command,
+) -> UnitOfWork<<PostgresDatabase as Database>::Tx> {
+    let tx = fixture.store.begin().await.expect("a transaction");
+    let mut uow = UnitOfWork::new(tx, Arc::new(CountingEntropy::default()));
+    uow.load(Wanted::of([command])).await.expect("a load");
+    let Command::ChangeBatchQuantity(change) = command else { unreachable!() };
+    let product = uow.product_mut(&change.sku).expect("the product");
+    product.change_batch_quantity(&change.reference, change.qty, &[]).expect("a change");
+    uow.gather(&cause());
+    // Has pending changes written: the serial ids are taken now.
+    uow.newest_lines(&change.sku, &change.reference, 1).await.expect("a query");
+    uow
+}
+
+#[tokio::test]
+async fn what_commits_late_with_an_early_id_is_missed_by_no_reader() {
+    let fixture = fixture().await;
+    fixture.handle([create_batch("b", "A", 1, None), create_batch("b", "B", 1, None)]).await;
+    let early = open(&fixture, &change_quantity("b", "A", 2)).await;
+    let late = open(&fixture, &change_quantity("b", "B", 2)).await;
+
+    late.commit().await.expect("a commit");
+    let seen = fixture.events().await;
+    assert_eq!(seen.last().map(|(sku, sequence, _)| (sku.as_str(), *sequence)), Some(("B", 2)));
+    let position = fixture.store.last_position().await.expect("a position");
+
+    early.commit().await.expect("a commit");
+    fixture.events().await;
+    let page = EventLog::read(&fixture.store, position, 10).await.expect("a page");
+    assert_eq!(page.events.len(), 1, "the reader goes on from where it was and finds it");
+    assert_eq!(parse_event(&page.events[0].body).expect("an event").sku, sku("A"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_number_at_once_give_no_position_twice() {
+    let fixture = fixture().await;
+    let skus: Vec<String> = (0..50).map(|n| format!("S{n}")).collect();
+    fixture.handle(skus.iter().map(|of| create_batch("b", of, 1, None))).await;
+    let numbering = (0..8).map(|_| {
+        let store = fixture.store.clone();
+        tokio::spawn(async move { while store.number(3).await.expect("numbers") > 0 {} })
+    });
+    for done in join_all(numbering).await {
+        done.expect("no panic");
+    }
+    let page = EventLog::read(&fixture.store, 0, 1_000).await.expect("a page");
+    assert!(page.events.iter().map(|event| event.position).eq(1..=50));
+}
+
+#[tokio::test]
+async fn a_feed_whose_beginning_was_removed_says_so() {
+    let (fixture, client) = with_client().await;
+    fixture.handle((0..5).map(|n| create_batch("b", &format!("S{n}"), 1, None))).await;
+    fixture.events().await;
+    client.execute("DELETE FROM feed WHERE last_position <= 3", &[]).await.expect("a delete");
+    assert_eq!(EventLog::read(&fixture.store, 0, 10).await.expect("a page").kept_after, 3);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_holds_no_lock_and_no_connection() {
+    let (fixture, client) = with_client().await;
+    fixture.handle([create_batch("b", "A", 1, None)]).await;
+    for units in 2..20 {
+        drop(open(&fixture, &change_quantity("b", "A", units)).await);
+    }
+    fixture.handle([change_quantity("b", "A", 30)]).await;
+    let stuck =
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    allocation_testing::eventually("no transaction to be left open", async || {
+        client.query(stuck, &[]).await.expect("a query").is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_and_not_a_defect() {
+    let nowhere = PostgresDatabase::new("postgres://allocation@127.0.0.1:1/none", options(None)).expect("a URL");
+    let Err(error) = nowhere.begin().await else { panic!("nobody is there") };
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_replaced() {
+    let (fixture, client) = with_client().await;
+    fixture.handle([create_batch("b", "A", 10, None)]).await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    client.query(cut, &[]).await.expect("a cut");
+    let bus = fixture.bus();
+    allocation_testing::eventually("a new connection", async || {
+        bus.handle(message(allocate("o", &[("A", 1)]))).await.ok()
+    })
+    .await
+    .expect("a promise");
+}
+
+#[tokio::test]
+async fn now_is_the_databases_unless_a_test_says_otherwise() {
+    let (_, client) = with_client().await;
+    let url = postgres_url().await;
+    let store = PostgresDatabase::new(&url, options(None)).expect("a URL");
+    store.migrate().await.expect("migrations");
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let bus = MessageBus::new(store.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
+    bus.handle(message(create_batch("b", "A", 1, None))).await.expect("the store works").expect("a batch");
+    while store.number(10).await.expect("numbers") > 0 {}
+    let page = EventLog::read(&store, 0, 1).await.expect("a page");
+    let at = parse_event(&page.events[0].body).expect("an event").time;
+    let row = client.query_one("SELECT clock_timestamp()", &[]).await.expect("a query");
+    let now: time::OffsetDateTime = row.get(0);
+    assert!((now - at).abs() < time::Duration::minutes(5), "{at} is not about {now}");
+}
+
+#[tokio::test]
+async fn more_products_than_one_locking_statement_may_name_are_locked_all_the_same() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let few = PostgresOptions { lock_skus: 3, ..options(Some(clock.clone())) };
+    let store = PostgresDatabase::new(&postgres_url().await, few).expect("a URL");
+    store.migrate().await.expect("migrations");
+    let bus = MessageBus::new(store, clock, Arc::new(CountingEntropy::default()), Metrics::new());
+    let skus: Vec<String> = (0..10).map(|n| format!("S{n}")).collect();
+    let batches: Vec<_> = skus.iter().map(|of| message(create_batch("b", of, 1, None))).collect();
+    bus.handle_batch(&batches).await;
+    let lines: Vec<(&str, u64)> = skus.iter().map(|of| (of.as_str(), 1)).collect();
+    bus.handle(message(allocate("o", &lines))).await.expect("the store works").expect("a promise");
+}

@@ -1,0 +1,126 @@
+//! SQLite.
+
+use std::sync::Arc;
+
+use allocation_adapters::sqlite::SqliteDatabase;
+use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::verify::verify;
+use allocation_testing::clock::ManualClock;
+use allocation_testing::contracts::Fixture;
+use allocation_testing::shorthand::{allocate, change_quantity, create_batch};
+use allocation_testing::store_contract;
+use futures_util::future::join_all;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+fn open(folder: &TempDir) -> SqliteDatabase {
+    SqliteDatabase::open(folder.path().join("allocation.db"), Arc::new(ManualClock::new())).expect("a store")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+async fn fixture() -> Fixture<SqliteDatabase> {
+    let (folder, clock) = (folder(), Arc::new(ManualClock::new()));
+    let store = SqliteDatabase::open(folder.path().join("allocation.db"), clock.clone()).expect("a store");
+    store.migrate().await.expect("migrations");
+    Fixture { store, clock, keep: Some(folder) }
+}
+
+store_contract!(fixture);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_start_at_once_migrate_once() {
+    let folder = folder();
+    let copies: Vec<_> = (0..8).map(|_| open(&folder)).collect();
+    for migrated in join_all(copies.iter().map(SqliteDatabase::migrate)).await {
+        migrated.expect("a migration");
+    }
+    copies[0].ready().await.expect("a ready store");
+}
+
+#[tokio::test]
+async fn a_store_is_not_ready_before_it_is_migrated() {
+    let folder = folder();
+    open(&folder).ready().await.expect_err("nothing is there");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_than_the_program_is_refused() {
+    let fixture = fixture().await;
+    raw(&fixture, "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', '')");
+    let refused = fixture.store.migrate().await.expect_err("newer");
+    assert!(refused.to_string().contains("newer than this program"), "{refused}");
+    fixture.store.ready().await.expect_err("newer");
+}
+
+#[tokio::test]
+async fn a_migration_that_was_changed_afterwards_is_refused() {
+    let fixture = fixture().await;
+    raw(&fixture, "UPDATE schema_migrations SET checksum = 'other'");
+    let refused = fixture.store.migrate().await.expect_err("changed");
+    assert!(refused.to_string().contains("another form"), "{refused}");
+}
+
+fn connection(fixture: &Fixture<SqliteDatabase>) -> Connection {
+    let folder = fixture.keep.as_ref().expect("the store's folder");
+    Connection::open(folder.path().join("allocation.db")).expect("the file")
+}
+
+fn raw(fixture: &Fixture<SqliteDatabase>, sql: &str) {
+    assert!(connection(fixture).execute(sql, ()).expect(sql) > 0, "{sql}");
+}
+
+#[tokio::test]
+async fn the_schema_itself_refuses_to_sell_a_unit_twice() {
+    let fixture = fixture().await;
+    fixture.handle([create_batch("b", "A", 10, None), allocate("o", &[("A", 1)])]).await;
+    for sql in [
+        "UPDATE batches SET allocated = 11",
+        "UPDATE batches SET quantity = -1",
+        "UPDATE lines SET allocated = 2",
+        "UPDATE lines SET batch = NULL",
+        "UPDATE products SET backordered = -1",
+    ] {
+        connection(&fixture).execute(sql, ()).expect_err(sql);
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_the_books_says_where_they_differ() {
+    for (sql, difference) in [
+        ("UPDATE batches SET allocated = allocated - 1 WHERE reference = 'b'", "batch b"),
+        ("DELETE FROM batches WHERE reference = 'b'", "batch b is told of by events and is not there"),
+        ("UPDATE products SET backordered = 0", "0 backordered, by its events 6"),
+        ("UPDATE products SET version = version + 1", "its last event is"),
+        ("UPDATE products SET out_of_stock_raised = NOT out_of_stock_raised", "out-of-stock-raised"),
+        ("DELETE FROM products", "has rows but is no product"),
+        ("DELETE FROM lines WHERE order_id = 'o1'", "told of by events and is not there"),
+        ("UPDATE lines SET order_id = 'x' WHERE order_id = 'o1'", "is in no event"),
+        ("DELETE FROM events WHERE sequence = 2", "does not follow the one before it"),
+        ("UPDATE events SET body = '{}' WHERE sequence = 2", "can't be read"),
+    ] {
+        let fixture = fixture().await;
+        fixture
+            .handle([
+                create_batch("b", "A", 10, None),
+                allocate("o1", &[("A", 4)]),
+                allocate("o2", &[("A", 6)]),
+                change_quantity("b", "A", 5),
+            ])
+            .await;
+        fixture.assert_balanced().await;
+        raw(&fixture, sql);
+        let findings = verify(&fixture.store).await.expect("a check");
+        assert!(findings.differences.iter().any(|found| found.contains(difference)), "{sql}: {findings:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_told_by_name() {
+    let Err(error) = SqliteDatabase::open("/nowhere/at/all.db", Arc::new(ManualClock::new())) else {
+        panic!("nothing is there")
+    };
+    assert!(error.to_string().contains("/nowhere/at/all.db"), "{error}");
+}

@@ -1,0 +1,685 @@
+//! The service layer against fakes: what the system does, without any store, broker or web.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use allocation_domain::product::Declared;
+use allocation_domain::{Command, Event, Rejection};
+use allocation_service_layer::MessageBus;
+use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, LaneHandle, Limits};
+use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
+use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::database::{
+    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction,
+};
+use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::relay::{Relay, Sink};
+use allocation_service_layer::views;
+use allocation_service_layer::wire::parse_event;
+use allocation_testing::clock::{CountingEntropy, ManualClock};
+use allocation_testing::contracts::Fixture;
+use allocation_testing::fakes::{FakeDatabase, FakeNotifications, FakePublisher, FakeTransaction};
+use allocation_testing::shorthand::{
+    allocate, change_eta, change_quantity, create_batch, day, deallocate, declare_batch, message, order, sku,
+};
+use proptest::prelude::*;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+fn fixture() -> Fixture<FakeDatabase> {
+    let clock = Arc::new(ManualClock::new());
+    Fixture { store: FakeDatabase::new(clock.clone()), clock, keep: None }
+}
+
+/// A fixture on which these commands were handled.
+async fn after(commands: impl IntoIterator<Item = Command>) -> Fixture<FakeDatabase> {
+    let fixture = fixture();
+    for verdict in fixture.handle(commands).await {
+        verdict.expect("part of the set-up");
+    }
+    fixture
+}
+
+/// Handles one command.
+async fn one(fixture: &Fixture<FakeDatabase>, command: Command) -> Verdict {
+    fixture.handle([command]).await.remove(0)
+}
+
+fn of_order(verdict: Verdict) -> OrderReply {
+    match verdict {
+        Ok(Reply::Order(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of_batch(verdict: Verdict) -> BatchReply {
+    match verdict {
+        Ok(Reply::Batch(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn names(fixture: &Fixture<FakeDatabase>) -> Vec<&'static str> {
+    fixture.events().await.iter().map(|(_, _, event)| event.name()).collect()
+}
+
+// ---- Promising ----------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_order_over_several_products_is_promised_with_dates() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), create_batch("b", "CHAIR", 10, Some(day(3)))]).await;
+    let reply = of_order(one(&fixture, allocate("o1", &[("TABLE", 2), ("CHAIR", 8)])).await);
+    assert!(reply.created);
+    let lines: Vec<_> = reply.lines.iter().map(|l| (l.sku.as_str(), l.state, l.promised_date)).collect();
+    assert_eq!(lines, [("CHAIR", "allocated", Some(day(3))), ("TABLE", "allocated", Some(day(0)))]);
+}
+
+#[tokio::test]
+async fn one_short_line_leaves_the_whole_order_unpromised() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), create_batch("b", "CHAIR", 1, None)]).await;
+    let verdict = one(&fixture, allocate("o1", &[("TABLE", 2), ("CHAIR", 8)])).await;
+    let Err(Rejection::Short(short)) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(short.iter().map(|s| s.sku.as_str()).collect::<Vec<_>>(), ["CHAIR"]);
+    assert!(fixture.store.order(&order("o1")).await.unwrap().is_empty(), "a rejected request leaves no line behind");
+    assert_eq!(names(&fixture).await, ["BatchCreated", "BatchCreated", "OutOfStock"]);
+}
+
+#[tokio::test]
+async fn an_unknown_product_is_told_before_a_conflict_and_a_conflict_before_a_shortage() {
+    let fixture = after([
+        create_batch("b", "TABLE", 10, None),
+        create_batch("b", "CHAIR", 1, None),
+        allocate("o1", &[("TABLE", 2)]),
+    ])
+    .await;
+    let unknown = one(&fixture, allocate("o1", &[("NONE", 1), ("TABLE", 3), ("CHAIR", 8)])).await;
+    assert_eq!(unknown, Err(Rejection::UnknownSku(vec![sku("NONE")])));
+    let conflict = one(&fixture, allocate("o1", &[("TABLE", 3), ("CHAIR", 8)])).await;
+    assert!(matches!(conflict, Err(Rejection::LineConflict(_))), "{conflict:?}");
+    let short = one(&fixture, allocate("o1", &[("TABLE", 2), ("CHAIR", 8)])).await;
+    assert!(matches!(short, Err(Rejection::Short(_))), "{short:?}");
+}
+
+#[tokio::test]
+async fn the_same_order_again_is_answered_with_its_present_state() {
+    let fixture = after([
+        create_batch("b", "TABLE", 10, None),
+        create_batch("c", "TABLE", 10, Some(day(4))),
+        allocate("o1", &[("TABLE", 10)]),
+        change_quantity("b", "TABLE", 9),
+    ])
+    .await;
+    let before = fixture.events().await;
+    let reply = of_order(one(&fixture, allocate("o1", &[("TABLE", 10)])).await);
+    assert!(!reply.created);
+    assert_eq!(reply.lines[0].placements[0].batch.as_str(), "c", "it has moved since");
+    assert_eq!(fixture.events().await, before);
+}
+
+#[tokio::test]
+async fn lines_may_be_added_to_an_order() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), create_batch("b", "CHAIR", 10, None)]).await;
+    assert!(of_order(one(&fixture, allocate("o1", &[("TABLE", 1)])).await).created);
+    let reply = of_order(one(&fixture, allocate("o1", &[("TABLE", 1), ("CHAIR", 1)])).await);
+    assert!(reply.created);
+    assert_eq!(views::order(&fixture.store, &order("o1"), day(0)).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn out_of_stock_is_raised_once_for_each_product_that_ran_out() {
+    let fixture = after([create_batch("b", "TABLE", 1, None), create_batch("b", "CHAIR", 1, None)]).await;
+    for n in 0..5 {
+        one(&fixture, allocate(&format!("o{n}"), &[("TABLE", 2), ("CHAIR", 2)])).await.unwrap_err();
+    }
+    let raised: Vec<_> = fixture
+        .events()
+        .await
+        .into_iter()
+        .filter(|(_, _, event)| matches!(event, Event::OutOfStock { asked: 2, available: 1 }))
+        .map(|(sku, ..)| sku)
+        .collect();
+    assert_eq!(raised, ["CHAIR", "TABLE"]);
+}
+
+// ---- Taking back --------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_whole_order_is_cancelled_over_all_its_products() {
+    let fixture = after([
+        create_batch("b", "TABLE", 10, None),
+        create_batch("b", "CHAIR", 10, None),
+        allocate("o1", &[("TABLE", 1), ("CHAIR", 1)]),
+        deallocate("o1", None),
+        deallocate("o1", None),
+    ])
+    .await;
+    let states: Vec<_> =
+        views::order(&fixture.store, &order("o1"), day(0)).await.unwrap().iter().map(|line| line.state).collect();
+    assert_eq!(states, ["cancelled", "cancelled"]);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn an_order_is_cancelled_with_lines_that_came_just_before_it_in_the_same_batch() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let messages = [allocate("o1", &[("TABLE", 1)]), deallocate("o1", None)].map(message);
+    let verdicts = fixture.bus().handle_batch(&messages).await;
+    assert_eq!(verdicts[1].as_ref().unwrap(), &Ok(Reply::Cancelled));
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_was_never_ordered_is_told_by_name() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), allocate("o1", &[("TABLE", 1)])]).await;
+    assert_eq!(one(&fixture, deallocate("o2", None)).await, Err(Rejection::UnknownOrder(order("o2"))));
+    let line = one(&fixture, deallocate("o1", Some("CHAIR"))).await;
+    assert_eq!(line, Err(Rejection::UnknownLine { order_id: order("o1"), sku: sku("CHAIR") }));
+}
+
+// ---- Supply -------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_declaration_creates_changes_or_does_nothing() {
+    let fixture = fixture();
+    let declared = async |units, eta| of_batch(one(&fixture, declare_batch("b", "TABLE", units, eta)).await).declared;
+    assert_eq!(declared(10, Some(Some(day(3)))).await, Declared::New);
+    assert_eq!(declared(10, None).await, Declared::Same, "nothing is said of the date");
+    assert_eq!(declared(12, None).await, Declared::Changed);
+    assert_eq!(declared(12, Some(Some(day(4)))).await, Declared::Changed);
+    assert_eq!(declared(12, Some(None)).await, Declared::Changed, "it has arrived");
+    assert_eq!(declared(12, Some(None)).await, Declared::Same);
+    assert_eq!(names(&fixture).await.len(), 4);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_declaration_that_is_refused_changes_nothing_of_it() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let refused = one(&fixture, declare_batch("b", "TABLE", 3, Some(Some(day(3))))).await;
+    assert!(matches!(refused, Err(Rejection::EtaOnArrivedBatch { .. })), "{refused:?}");
+    assert_eq!(names(&fixture).await, ["BatchCreated"]);
+}
+
+#[tokio::test]
+async fn a_new_batch_serves_whoever_waits_in_the_same_unit_of_work() {
+    let fixture = after([
+        create_batch("b", "TABLE", 30, None),
+        allocate("o1", &[("TABLE", 10)]),
+        allocate("o2", &[("TABLE", 20)]),
+        change_quantity("b", "TABLE", 0),
+        create_batch("c", "TABLE", 25, Some(day(1))),
+    ])
+    .await;
+    let told = fixture.events().await;
+    let last: Vec<_> = told.iter().rev().take(2).rev().map(|(_, _, event)| event.name()).collect();
+    assert_eq!(last, ["BatchCreated", "Allocated"]);
+    let lines = views::product_lines(&fixture.store, &sku("TABLE"), &Default::default(), 0, 10, day(0)).await;
+    let states: Vec<_> = lines.unwrap().unwrap().iter().map(|line| line.state).collect();
+    assert_eq!(states, ["allocated", "backordered"]);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_queue_longer_than_a_page_is_served_to_its_end() {
+    let fixture = after([create_batch("b", "TABLE", 10_000, None)]).await;
+    let messages: Vec<_> = (0..2_500).map(|n| message(allocate(&format!("o{n}"), &[("TABLE", 1)]))).collect();
+    fixture.bus().handle_batch(&messages).await;
+    for verdict in fixture.handle([change_quantity("b", "TABLE", 0), change_quantity("b", "TABLE", 2_400)]).await {
+        verdict.unwrap();
+    }
+    let product = fixture.store.product(&sku("TABLE")).await.unwrap().unwrap();
+    assert_eq!(product.backordered(), 100);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn commands_about_what_is_unknown_are_refused() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    assert!(matches!(one(&fixture, change_quantity("b", "NONE", 1)).await, Err(Rejection::UnknownSku(_))));
+    assert!(matches!(one(&fixture, change_quantity("x", "TABLE", 1)).await, Err(Rejection::UnknownBatch { .. })));
+    assert!(matches!(one(&fixture, change_eta("b", "NONE", None)).await, Err(Rejection::UnknownSku(_))));
+    assert!(matches!(one(&fixture, change_eta("x", "TABLE", None)).await, Err(Rejection::UnknownBatch { .. })));
+}
+
+// ---- Numbers ------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_products_numbers_add_up() {
+    let fixture = after([
+        create_batch("here", "TABLE", 10, None),
+        create_batch("coming", "TABLE", 20, Some(day(2))),
+        allocate("o1", &[("TABLE", 4)]),
+        allocate("o2", &[("TABLE", 15)]),
+    ])
+    .await;
+    let view = views::product(&fixture.store, &sku("TABLE")).await.unwrap().unwrap();
+    assert_eq!((view.on_hand, view.incoming, view.allocated), (10, 20, 19));
+    assert_eq!((view.available, view.promisable, view.backordered), (6, 11, 0));
+    assert_eq!(view.batches.iter().map(|batch| batch.free).collect::<Vec<_>>(), [6, 5]);
+}
+
+#[tokio::test]
+async fn an_overdue_shipment_is_promised_for_tomorrow() {
+    let fixture = after([create_batch("b", "TABLE", 10, Some(day(2))), allocate("o1", &[("TABLE", 1)])]).await;
+    let line = views::order(&fixture.store, &order("o1"), day(5)).await.unwrap().remove(0);
+    assert_eq!(line.promised_date, Some(day(6)));
+    assert_eq!(line.placements[0].eta, Some(day(2)));
+}
+
+// ---- Units of work ------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn commands_in_one_unit_of_work_are_answered_one_by_one() {
+    let fixture = after([create_batch("b", "TABLE", 3, None)]).await;
+    let messages: Vec<_> = (0..5).map(|n| message(allocate(&format!("o{n}"), &[("TABLE", 1)]))).collect();
+    let verdicts = fixture.bus().handle_batch(&messages).await;
+    let promised: Vec<bool> = verdicts.iter().map(|verdict| matches!(verdict, Ok(Ok(_)))).collect();
+    assert_eq!(promised, [true, true, true, false, false]);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_tried_again_and_counted() {
+    let fixture = after([create_batch("b", "TABLE", 3, None)]).await;
+    fixture.store.fail_commits((0..3).map(|_| StoreError::Conflict("told to".into())));
+    let bus = fixture.bus();
+    bus.handle(message(allocate("o1", &[("TABLE", 1)]))).await.unwrap().unwrap();
+    assert_eq!(bus.metrics().retries.get(), 3);
+    assert!(bus.metrics().encode().contains("allocation_retries_total 3"));
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_without_end_are_given_up() {
+    let fixture = after([create_batch("b", "TABLE", 3, None)]).await;
+    fixture.store.fail_commits((0..100).map(|_| StoreError::Conflict("told to".into())));
+    let given_up = fixture.bus().handle(message(allocate("o1", &[("TABLE", 1)]))).await;
+    assert!(matches!(given_up, Err(StoreError::Conflict(_))), "{given_up:?}");
+}
+
+#[tokio::test]
+async fn a_unit_of_work_that_fails_is_run_again_one_command_at_a_time() {
+    let fixture = after([create_batch("b", "TABLE", 3, None)]).await;
+    // All three together fail; then the second of them alone.
+    let fails = || StoreError::Failed("told to".into());
+    fixture.store.fail_commits([fails()]);
+    let messages: Vec<_> = (0..3).map(|n| message(allocate(&format!("o{n}"), &[("TABLE", 1)]))).collect();
+    let verdicts = fixture.bus().handle_batch(&messages).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Ok(Ok(_)))), "{verdicts:?}");
+
+    fixture.store.fail_commits([fails(), fails()]);
+    let messages: Vec<_> = (0..3).map(|n| message(deallocate(&format!("o{n}"), None))).collect();
+    let verdicts = fixture.bus().handle_batch(&messages).await;
+    let worked: Vec<bool> = verdicts.iter().map(Result::is_ok).collect();
+    assert_eq!(worked, [false, true, true]);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn events_carry_where_they_came_from() {
+    let fixture = after([create_batch("b", "TABLE", 3, None)]).await;
+    let page = EventLog::read(&fixture.store, 0, 1).await.unwrap();
+    let body = &page.events[0].body;
+    for part in [
+        r#""specversion":"1.0""#,
+        r#""type":"allocation.batch_created.v1""#,
+        r#""subject":"TABLE""#,
+        r#""time":"2011-01-02T12:00:00Z""#,
+        r#""sequence":1"#,
+        r#""correlation":"test""#,
+        r#""actor":"test""#,
+        r#""data":{"ref":"b","qty":3,"eta":null}"#,
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    assert_eq!(parse_event(body).unwrap().id.get_version_num(), 7);
+}
+
+// ---- Group commit -------------------------------------------------------------------------------------------------
+
+/// A store whose transactions begin only when the test lets them, and count.
+#[derive(Clone)]
+struct Gated {
+    store: FakeDatabase,
+    gate: Arc<Semaphore>,
+    begun: Arc<AtomicUsize>,
+    panics: Arc<AtomicBool>,
+}
+
+struct GatedTransaction {
+    tx: FakeTransaction,
+    panics: bool,
+}
+
+impl Database for Gated {
+    type Tx = GatedTransaction;
+
+    async fn begin(&self) -> StoreResult<GatedTransaction> {
+        self.gate.acquire().await.expect("an open gate").forget();
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Ok(GatedTransaction { tx: self.store.begin().await?, panics: self.panics.swap(false, Ordering::SeqCst) })
+    }
+}
+
+impl Transaction for GatedTransaction {
+    fn now(&self) -> time::OffsetDateTime {
+        self.tx.now()
+    }
+
+    async fn record(&mut self, events: &[RecordedEvent]) -> StoreResult<()> {
+        self.tx.record(events).await
+    }
+
+    async fn commit(self) -> StoreResult<()> {
+        self.tx.commit().await
+    }
+}
+
+impl ProductRepository for GatedTransaction {
+    async fn load(&mut self, wanted: &Selection) -> StoreResult<Vec<allocation_domain::Product>> {
+        assert!(!self.panics, "told to panic");
+        self.tx.load(wanted).await
+    }
+
+    async fn lines_of_orders(
+        &mut self,
+        orders: &[allocation_domain::OrderId],
+    ) -> StoreResult<Vec<(allocation_domain::Sku, allocation_domain::LineKey)>> {
+        self.tx.lines_of_orders(orders).await
+    }
+
+    async fn newest_lines(
+        &mut self,
+        sku: &allocation_domain::Sku,
+        reference: &allocation_domain::BatchRef,
+        limit: usize,
+    ) -> StoreResult<Vec<allocation_domain::AcceptedLine>> {
+        self.tx.newest_lines(sku, reference, limit).await
+    }
+
+    async fn waiting_lines(
+        &mut self,
+        sku: &allocation_domain::Sku,
+        max_units: u64,
+        after: u64,
+        limit: usize,
+    ) -> StoreResult<Vec<allocation_domain::AcceptedLine>> {
+        self.tx.waiting_lines(sku, max_units, after, limit).await
+    }
+
+    async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
+        self.tx.save(changes).await
+    }
+}
+
+/// A lane over a gated store, with a table in ten units.
+async fn lane(limits: Limits) -> (Gated, LaneHandle, Fixture<FakeDatabase>) {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let gated = Gated {
+        store: fixture.store.clone(),
+        gate: Arc::new(Semaphore::new(0)),
+        begun: Arc::default(),
+        panics: Arc::default(),
+    };
+    let clock = fixture.clock.clone();
+    let bus = MessageBus::new(gated.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
+    let (lane, handle) = Lane::new(Arc::new(bus), limits);
+    tokio::spawn(lane.run());
+    (gated, handle, fixture)
+}
+
+fn ask(handle: &LaneHandle, order_id: &str) -> tokio::task::JoinHandle<Result<Verdict, HandlerError>> {
+    let (handle, message) = (handle.clone(), message(allocate(order_id, &[("TABLE", 1)])));
+    tokio::spawn(async move { handle.handle(message).await })
+}
+
+/// Lets every task of the test's one thread go as far as it can.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_waits_goes_together_into_the_next_unit_of_work() {
+    let (gated, handle, fixture) = lane(Limits::default()).await;
+    let first = ask(&handle, "o0");
+    // The lane has taken the first and waits at the gate; the others gather behind it.
+    settle().await;
+    let others: Vec<_> = (1..6).map(|n| ask(&handle, &format!("o{n}"))).collect();
+    settle().await;
+    gated.gate.add_permits(2);
+    first.await.unwrap().unwrap().unwrap();
+    for other in others {
+        other.await.unwrap().unwrap().unwrap();
+    }
+    assert_eq!(gated.begun.load(Ordering::SeqCst), 2);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_cancels_nothing() {
+    let (gated, handle, fixture) = lane(Limits::default()).await;
+    let gone = ask(&handle, "o1");
+    tokio::task::yield_now().await;
+    gone.abort();
+    let stays = ask(&handle, "o2");
+    gated.gate.add_permits(2);
+    stays.await.unwrap().unwrap().unwrap();
+    assert_eq!(fixture.store.order(&order("o1")).await.unwrap().len(), 1, "it was accepted, so it was done");
+}
+
+#[tokio::test]
+async fn whoever_comes_when_the_queue_is_full_is_told_to_come_back() {
+    let (gated, handle, _fixture) = lane(Limits { waiting: 2, batch: 1, ..Limits::default() }).await;
+    let first = ask(&handle, "o0");
+    settle().await;
+    let waiting = [ask(&handle, "o1"), ask(&handle, "o2")];
+    settle().await;
+    let refused = handle.handle(message(allocate("o3", &[("TABLE", 1)]))).await;
+    assert!(matches!(refused, Err(HandlerError::Overloaded)), "{refused:?}");
+    gated.gate.add_permits(3);
+    first.await.unwrap().unwrap().unwrap();
+    for accepted in waiting {
+        accepted.await.unwrap().unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_waited_too_long_is_turned_away_before_any_work() {
+    let (gated, handle, fixture) = lane(Limits { batch: 1, ..Limits::default() }).await;
+    let first = ask(&handle, "o0");
+    settle().await;
+    let late = ask(&handle, "o1");
+    settle().await;
+    fixture.clock.advance(Duration::from_secs(6));
+    gated.gate.add_permits(2);
+    first.await.unwrap().unwrap().unwrap();
+    assert!(matches!(late.await.unwrap(), Err(HandlerError::Overloaded)));
+    assert!(fixture.store.order(&order("o1")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_takes_neither_its_neighbours_nor_the_lane_with_it() {
+    let (gated, handle, fixture) = lane(Limits::default()).await;
+    gated.panics.store(true, Ordering::SeqCst);
+    gated.gate.add_permits(100);
+    let failed = handle.handle(message(allocate("o0", &[("TABLE", 1)]))).await;
+    assert!(matches!(failed, Err(HandlerError::Store(StoreError::Failed(_)))), "{failed:?}");
+    handle.handle(message(allocate("o1", &[("TABLE", 1)]))).await.unwrap().unwrap();
+    fixture.assert_balanced().await;
+}
+
+// ---- Relay --------------------------------------------------------------------------------------------------------
+
+fn relay(fixture: &Fixture<FakeDatabase>, holder: &str, sinks: Vec<Sink>) -> Relay {
+    let log = Arc::new(fixture.store.clone());
+    Relay::new(log, fixture.clock.clone(), Metrics::new(), sinks, holder.into())
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_delays_events_and_loses_none() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), allocate("o1", &[("TABLE", 1)])]).await;
+    let broker = Arc::new(FakePublisher::default());
+    broker.fail(2);
+    let sink = Sink::Publisher(broker.clone());
+    let relay = relay(&fixture, "a", vec![sink.clone()]);
+    relay.step(&sink).await.unwrap_err();
+    relay.step(&sink).await.unwrap_err();
+    assert_eq!(relay.step(&sink).await.unwrap(), 2);
+    assert_eq!(relay.step(&sink).await.unwrap(), 0);
+    fixture.handle([allocate("o2", &[("TABLE", 1)])]).await;
+    assert_eq!(relay.step(&sink).await.unwrap(), 1);
+    let positions: Vec<u64> = broker.published().iter().map(|event| event.position).collect();
+    assert_eq!(positions, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_relay_delivers_what_it_is_told_of_and_stops_when_told() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let broker = Arc::new(FakePublisher::default());
+    broker.fail(3);
+    let relay = relay(&fixture, "a", vec![Sink::Publisher(broker.clone())]);
+    let (bus, stop) = (fixture.bus(), CancellationToken::new());
+    let (committed, token) = (bus.committed(), stop.clone());
+    let running = tokio::spawn(async move { relay.run(committed, token).await });
+    bus.handle(message(allocate("o1", &[("TABLE", 1)]))).await.unwrap().unwrap();
+    allocation_testing::eventually("both events", async || (broker.published().len() == 2).then_some(())).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert!(fixture.store.lease("relay", "b", Duration::from_secs(1)).await.unwrap(), "the lease is given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_relays_one_works_and_the_other_takes_over_when_it_is_gone() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let brokers = [Arc::new(FakePublisher::default()), Arc::new(FakePublisher::default())];
+    let stops = [CancellationToken::new(), CancellationToken::new()];
+    let bus = fixture.bus();
+    let mut running = Vec::new();
+    for (n, name) in ["a", "b"].into_iter().enumerate() {
+        let relay = relay(&fixture, name, vec![Sink::Publisher(brokers[n].clone())]);
+        let (committed, stop) = (bus.committed(), stops[n].clone());
+        running.push(tokio::spawn(async move { relay.run(committed, stop).await }));
+        if n == 0 {
+            let first = &brokers[0];
+            allocation_testing::eventually("the first", async || (!first.published().is_empty()).then_some(())).await;
+        }
+    }
+    bus.handle(message(allocate("o1", &[("TABLE", 1)]))).await.unwrap().unwrap();
+    allocation_testing::eventually("the first again", async || (brokers[0].published().len() == 2).then_some(())).await;
+    assert!(brokers[1].published().is_empty());
+    stops[0].cancel();
+    bus.handle(message(allocate("o2", &[("TABLE", 1)]))).await.unwrap().unwrap();
+    allocation_testing::eventually("the second", async || (!brokers[1].published().is_empty()).then_some(())).await;
+    assert_eq!(brokers[1].published()[0].position, 3, "it goes on where the first had got to");
+    stops[1].cancel();
+}
+
+#[tokio::test]
+async fn out_of_stock_is_mailed_at_most_once_an_hour_for_each_product() {
+    let fixture = after([create_batch("b", "TABLE", 1, None), create_batch("b", "CHAIR", 1, None)]).await;
+    let mail = Arc::new(FakeNotifications::default());
+    let sink = Sink::Mail(mail.clone());
+    let relay = relay(&fixture, "a", vec![sink.clone()]);
+    let run_out = async |name: &str| {
+        one(&fixture, allocate(&format!("big-{name}"), &[(name, 100)])).await.unwrap_err();
+        // Stock comes back and runs out again.
+        one(&fixture, declare_batch("extra", name, 1, None)).await.unwrap();
+        one(&fixture, declare_batch("extra", name, 0, None)).await.unwrap();
+    };
+    run_out("TABLE").await;
+    run_out("TABLE").await;
+    run_out("CHAIR").await;
+    mail.fail(1);
+    relay.step(&sink).await.unwrap_err();
+    while relay.step(&sink).await.unwrap() > 0 {}
+    assert_eq!(mail.sent(), ["Out of stock for SKU TABLE", "Out of stock for SKU CHAIR"]);
+    fixture.clock.advance(Duration::from_mins(59));
+    run_out("TABLE").await;
+    while relay.step(&sink).await.unwrap() > 0 {}
+    assert_eq!(mail.sent().len(), 2);
+    fixture.clock.advance(Duration::from_mins(1));
+    run_out("TABLE").await;
+    while relay.step(&sink).await.unwrap() > 0 {}
+    assert_eq!(mail.sent().len(), 3);
+}
+
+// ---- Properties ---------------------------------------------------------------------------------------------------
+
+fn commands() -> impl Strategy<Value = Vec<Command>> {
+    let name = || prop::sample::select(vec!["A", "B", "C"]);
+    let batch = || prop::sample::select(vec!["b1", "b2", "b3"]);
+    let order_id = || (0..12_u8).prop_map(|n| format!("o{n}"));
+    let units = || 0..20_u64;
+    let days = || prop::option::of(0..4_i64);
+    let lines = prop::collection::vec((name(), 1..8_u64), 1..4);
+    let command = prop_oneof![
+        2 => (batch(), name(), units(), days()).prop_map(|(b, s, u, d)| create_batch(b, s, u, d.map(day))),
+        2 => (batch(), name(), units(), prop::option::of(days()))
+            .prop_map(|(b, s, u, d)| declare_batch(b, s, u, d.map(|d| d.map(day)))),
+        2 => (batch(), name(), units()).prop_map(|(b, s, u)| change_quantity(b, s, u)),
+        1 => (batch(), name(), days()).prop_map(|(b, s, d)| change_eta(b, s, d.map(day))),
+        6 => (order_id(), lines).prop_map(|(id, lines)| allocate(&id, &lines)),
+        2 => (order_id(), prop::option::of(name())).prop_map(|(id, s)| deallocate(&id, s)),
+    ];
+    prop::collection::vec(command, 1..40)
+}
+
+/// Everything that a store says of three products and their orders, as text.
+async fn everything(fixture: &Fixture<FakeDatabase>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    fixture
+        .store
+        .audit(&mut |books| {
+            let product = books.product.map(|product| (product.version(), format!("{:?}", product.batches())));
+            all.insert(books.sku.to_string(), format!("{product:?} {:?}", books.lines));
+        })
+        .await
+        .unwrap();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rejected_command_leaves_every_product_as_it_was(commands in commands()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let fixture = fixture();
+            for command in commands {
+                let (before, told) = (everything(&fixture).await, fixture.events().await.len());
+                let verdict = one(&fixture, command).await;
+                let new: Vec<_> = fixture.events().await.split_off(told);
+                if verdict.is_err() && new.is_empty() {
+                    prop_assert_eq!(everything(&fixture).await, before);
+                } else if verdict.is_err() {
+                    let only = new.iter().all(|(_, _, event)| matches!(event, Event::OutOfStock { .. }));
+                    prop_assert!(only, "{:?}", new);
+                }
+            }
+            fixture.assert_balanced().await;
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn together_in_one_unit_of_work_or_each_in_its_own_makes_no_difference(commands in commands()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (apart, together) = (fixture(), fixture());
+            let one_by_one = apart.handle(commands.clone()).await;
+            let messages: Vec<_> = commands.into_iter().map(message).collect();
+            let at_once: Vec<_> =
+                together.bus().handle_batch(&messages).await.into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(one_by_one, at_once);
+            prop_assert_eq!(everything(&apart).await, everything(&together).await);
+            together.assert_balanced().await;
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,120 @@
+//! What every store must do, as tests that are run on each of them: fake, SQLite, PostgreSQL.
+
+mod event_log;
+mod reader;
+mod repository;
+mod unit_of_work;
+
+use std::sync::Arc;
+
+use allocation_domain::{Command, Event};
+use allocation_service_layer::MessageBus;
+use allocation_service_layer::handlers::Verdict;
+use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::Database;
+use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::verify::verify;
+use allocation_service_layer::wire::parse_event;
+pub use event_log::*;
+pub use reader::*;
+pub use repository::*;
+pub use unit_of_work::*;
+
+use crate::clock::{CountingEntropy, ManualClock};
+use crate::shorthand::message;
+
+/// All that a store is.
+pub trait Store: Database + Reader + EventLog + DeadLetters + Clone {}
+
+impl<S: Database + Reader + EventLog + DeadLetters + Clone> Store for S {}
+
+/// A store, empty and ready, and the clock it goes by.
+pub struct Fixture<S> {
+    /// The store.
+    pub store: S,
+    /// Its clock.
+    pub clock: Arc<ManualClock>,
+    /// What must live as long as the store.
+    pub keep: Option<tempfile::TempDir>,
+}
+
+impl<S: Store> Fixture<S> {
+    /// A bus over the store.
+    pub fn bus(&self) -> MessageBus<S> {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        MessageBus::new(self.store.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new())
+    }
+
+    /// Has commands handled, each in a unit of work of its own.
+    pub async fn handle(&self, commands: impl IntoIterator<Item = Command>) -> Vec<Verdict> {
+        let bus = self.bus();
+        let mut verdicts = Vec::new();
+        for command in commands {
+            verdicts.push(bus.handle(message(command)).await.expect("the store works"));
+        }
+        verdicts
+    }
+
+    /// Everything in the feed: SKU, sequence and event.
+    pub async fn events(&self) -> Vec<(String, u64, Event)> {
+        while self.store.number(1_000).await.expect("the store works") > 0 {}
+        let page = EventLog::read(&self.store, 0, 100_000).await.expect("the store works");
+        let parse = |body: &str| parse_event(body).expect("an event of ours");
+        let wire = page.events.iter().map(|event| parse(&event.body));
+        wire.map(|wire| (wire.sku.to_string(), wire.sequence, wire.event)).collect()
+    }
+
+    /// Fails the test when the books do not balance.
+    pub async fn assert_balanced(&self) {
+        let findings = verify(&self.store).await.expect("the store works");
+        assert!(findings.balanced(), "{:#?}", findings.differences);
+    }
+}
+
+/// Runs every contract on a store. `$fixture` is an async function that gives a [`Fixture`] with an empty, migrated store.
+#[macro_export]
+macro_rules! store_contract {
+    ($fixture:path) => {
+        $crate::store_contract!($fixture:
+            a_product_is_loaded_as_it_was_saved,
+            lines_are_loaded_by_name_only,
+            an_empty_batch_is_loaded_by_name_only,
+            what_does_not_exist_is_left_out,
+            newest_lines_come_newest_first_and_no_more_than_asked,
+            waiting_lines_come_oldest_first_and_only_those_that_fit,
+            the_lines_of_an_order_are_found_over_all_products,
+            keys_are_compared_byte_for_byte,
+            keys_may_hold_any_text,
+            the_largest_numbers_are_kept,
+            a_stale_version_is_a_conflict,
+            a_product_made_twice_is_a_conflict,
+            a_unit_of_work_that_is_dropped_leaves_nothing,
+            a_unit_of_work_that_is_committed_leaves_everything,
+            what_is_pending_is_written_before_the_store_is_asked,
+            a_lock_is_waited_for_and_then_fresh_counters_are_read,
+            two_racing_for_the_last_units_never_promise_one_twice,
+            many_racing_on_many_products_never_deadlock_for_good,
+            a_large_cut_goes_on_in_steps_until_it_is_done,
+            the_feed_has_every_event_once_and_each_products_in_order,
+            the_feed_is_read_in_pages,
+            a_sink_goes_on_where_it_was,
+            a_lease_has_one_holder_until_it_expires,
+            a_lease_that_is_released_is_free,
+            the_last_notification_is_remembered,
+            dead_letters_are_kept,
+            products_are_listed_in_byte_order,
+            a_products_lines_are_listed_by_seniority,
+            an_order_is_read_with_its_batches_dates,
+            a_shipment_knows_its_products,
+            the_books_balance_after_everything,
+        );
+    };
+    ($fixture:path: $($contract:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $contract() {
+            $crate::contracts::$contract($fixture().await).await;
+        }
+    )*};
+}

@@ -1,0 +1,106 @@
+//! The read side.
+
+use allocation_service_layer::ports::reader::{LineFilter, LineStateName};
+use allocation_service_layer::verify::verify;
+
+use super::{Fixture, Store};
+use crate::shorthand::{allocate, change_eta, change_quantity, create_batch, day, deallocate, order, reference, sku};
+
+/// In pages.
+pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
+    let store = &fixture.store;
+    assert!(store.products(None, 10).await.expect("products").is_empty());
+    fixture
+        .handle([
+            create_batch("b", "C", 1, None),
+            create_batch("b", "A", 2, None),
+            create_batch("c", "A", 3, Some(day(1))),
+            create_batch("b", "B", 0, None),
+        ])
+        .await;
+    let page = store.products(None, 2).await.expect("products");
+    let shown: Vec<_> = page.iter().map(|p| (p.sku().as_str(), p.batches().len(), p.available())).collect();
+    assert_eq!(shown, [("A", 2, 2), ("B", 0, 0)]);
+    let next = store.products(Some(&sku("B")), 2).await.expect("products");
+    assert_eq!(next.iter().map(|p| p.sku().as_str()).collect::<Vec<_>>(), ["C"]);
+    assert!(store.product(&sku("D")).await.expect("a read").is_none());
+}
+
+/// Who is promised, who waits, who has gone.
+pub async fn a_products_lines_are_listed_by_seniority<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            create_batch("b", "A", 10, None),
+            allocate("z", &[("A", 2)]),
+            allocate("y", &[("A", 3)]),
+            allocate("x", &[("A", 4)]),
+            create_batch("c", "A", 3, Some(day(1))),
+            deallocate("y", None),
+            change_quantity("b", "A", 3),
+        ])
+        .await;
+    let list = async |filter: LineFilter, after, limit| -> Vec<(String, u64)> {
+        let lines = fixture.store.product_lines(&sku("A"), &filter, after, limit).await.expect("lines");
+        lines.into_iter().map(|stored| (stored.line.key.order_id.to_string(), stored.line.accepted)).collect()
+    };
+    let named = |names: &[(&str, u64)]| -> Vec<(String, u64)> {
+        names.iter().map(|(name, accepted)| ((*name).to_owned(), *accepted)).collect()
+    };
+    let state = |state| LineFilter { state: Some(state), batch: None };
+    assert_eq!(list(LineFilter::default(), 0, 10).await, named(&[("z", 2), ("y", 3), ("x", 4)]));
+    assert_eq!(list(LineFilter::default(), 2, 1).await, named(&[("y", 3)]));
+    assert_eq!(list(state(LineStateName::Allocated), 0, 10).await, named(&[("z", 2)]));
+    assert_eq!(list(state(LineStateName::Backordered), 0, 10).await, named(&[("x", 4)]));
+    assert_eq!(list(state(LineStateName::Cancelled), 0, 10).await, named(&[("y", 3)]));
+    let of_batch = LineFilter { state: None, batch: Some(reference("b")) };
+    assert_eq!(list(of_batch, 0, 10).await, named(&[("z", 2)]));
+}
+
+/// One consistent read, over all products.
+pub async fn an_order_is_read_with_its_batches_dates<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            create_batch("b", "B", 10, None),
+            create_batch("b", "A", 10, Some(day(3))),
+            allocate("o1", &[("B", 1), ("A", 2)]),
+            change_eta("b", "A", Some(day(9))),
+        ])
+        .await;
+    let lines = fixture.store.order(&order("o1")).await.expect("an order");
+    let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.eta)).collect();
+    assert_eq!(shown, [("A", 2, Some(day(9))), ("B", 1, None)]);
+    assert!(fixture.store.order(&order("o2")).await.expect("an order").is_empty());
+}
+
+/// One reference, many SKUs.
+pub async fn a_shipment_knows_its_products<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([create_batch("b", "B", 1, None), create_batch("b", "A", 0, None), create_batch("c", "A", 1, None)])
+        .await;
+    assert_eq!(fixture.store.skus_of(&reference("b")).await.expect("SKUs"), [sku("A"), sku("B")]);
+    assert!(fixture.store.skus_of(&reference("x")).await.expect("SKUs").is_empty());
+}
+
+/// Tables and log say the same, whatever has happened.
+pub async fn the_books_balance_after_everything<S: Store>(fixture: Fixture<S>) {
+    fixture.store.ready().await.expect("a ready store");
+    fixture
+        .handle([
+            create_batch("b", "A", 10, None),
+            create_batch("b", "B", 0, Some(day(1))),
+            allocate("o1", &[("A", 6)]),
+            allocate("o2", &[("A", 6)]),
+            allocate("o3", &[("A", 4)]),
+            change_quantity("b", "A", 5),
+            change_quantity("b", "A", 0),
+            create_batch("c", "A", 6, Some(day(2))),
+            change_eta("c", "A", None),
+            deallocate("o1", Some("A")),
+            deallocate("o1", None),
+        ])
+        .await;
+    let findings = verify(&fixture.store).await.expect("a check");
+    assert_eq!(findings.differences, [""; 0]);
+    assert_eq!((findings.products, findings.batches, findings.lines), (2, 3, 2));
+    assert_eq!((findings.allocated, findings.backordered), (4, 0));
+}

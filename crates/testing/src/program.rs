@@ -1,0 +1,90 @@
+//! The program as a process, for tests that go all the way.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running `allocation serve`, killed when dropped.
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+/// A command of the program with an environment of its own: only what is given, and nothing of the machine's.
+pub fn command(program: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().args(arguments).envs(environment.iter().copied());
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+impl Program {
+    /// Starts `allocation serve` on a free port, and waits until it listens.
+    pub async fn serve(program: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = command(program, environment, &["serve"]);
+        Self::spawn(command.env("LISTEN", "127.0.0.1:0")).await
+    }
+
+    /// Starts a command that will serve, and waits until it listens.
+    pub async fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program");
+        let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
+        let mut head = String::new();
+        let address = loop {
+            let line = lines.next_line().await.expect("its log").unwrap_or_else(|| panic!("it ended:\n{head}"));
+            head.push_str(&line);
+            head.push('\n');
+            if let Some((_, address)) = line.split_once("listening address=") {
+                break address.trim().parse().expect("an address");
+            }
+        };
+        let log = Arc::new(Mutex::new(head));
+        let shared = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut log = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child, address, log }
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Kills it without warning (SIGKILL).
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+
+    /// Asks it to stop (SIGTERM) and gives its exit status.
+    pub async fn stop(mut self) -> Option<i32> {
+        let pid = self.pid().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(asked.is_ok_and(|status| status.success()), "kill");
+        self.child.wait().await.expect("it ends").code()
+    }
+}

@@ -1,0 +1,75 @@
+//! Throwaway servers: on free ports, in a folder of their own, gone when the test process is gone.
+//!
+//! Their programs are taken from the machine, else installed from Debian's packages (saying so; `NO_INSTALL=1` forbids it), else run
+//! through Docker. A server that was running before is never used.
+
+mod postgres;
+mod programs;
+mod redis;
+mod smtp;
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+pub use postgres::{PostgresServer, RUNNING, postgres_url};
+pub use programs::tool;
+pub use redis::RedisServer;
+pub use smtp::{Mail, SmtpCatcher};
+use tempfile::TempDir;
+
+/// Not root: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its number").port()
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+/// A folder for a server's files, which the server's user may write.
+fn folder(name: &str) -> TempDir {
+    let folder = tempfile::Builder::new().prefix(&format!("allocation-{name}-")).tempdir().expect("a temporary folder");
+    if is_root() {
+        chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give away its folder");
+    }
+    folder
+}
+
+/// A command that does not run as root.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.env_remove("PGDATA").current_dir("/");
+    command
+}
+
+/// Runs a server until the returned child's standard input is closed, which the end of this process does, however it comes; then removes its
+/// folder.
+fn supervise(program: &Path, arguments: &[String], folder: TempDir) -> Child {
+    let folder = folder.keep();
+    let script = r#"folder=$1; shift
+        "$@" >"$folder/log" 2>&1 </dev/null & server=$!
+        read -r _
+        kill -INT $server; wait $server; rm -rf "$folder""#;
+    let mut supervisor = command("sh");
+    supervisor.args(["-c", script, "sh"]).arg(folder).arg(program).args(arguments);
+    // Ctrl-C in a terminal reaches the whole group; the supervisor is to outlive us, to tidy up.
+    supervisor.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    supervisor.spawn().expect("sh")
+}
+
+/// Ends a supervised server, and waits until it is gone.
+fn end(supervisor: &mut Child) {
+    drop(supervisor.stdin.take());
+    let _ = supervisor.wait();
+}
