@@ -2,7 +2,7 @@
 # Lints the container files, then builds and tries the image with neither a container engine nor an image registry:
 # buildah builds upon a Debian made by debootstrap, with the Rust toolchain of this machine.
 #
-# Runs as root on Debian; takes a few minutes, and some 10 GB of disk until it is done.
+# Runs as root on Debian; takes a few minutes, and some 5 GB of disk until it is done.
 # IMAGE_CHECK_DIR: a directory to work in that is kept, so that the next run finds the base images again.
 set -euo pipefail
 
