@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn with_nothing_set_it_is_sqlite_without_broker_or_mail() {
         let config = config(&[]).unwrap();
-        assert!(matches!(config.database, Database::Sqlite(file) if file == PathBuf::from("allocation.db")));
+        assert!(matches!(config.database, Database::Sqlite(file) if *file == *"allocation.db"));
         assert!(config.redis.is_none() && config.smtp.is_none());
         assert_eq!(config.listen.to_string(), "127.0.0.1:5005");
         assert_eq!(config.api, ("localhost".to_owned(), 5005));

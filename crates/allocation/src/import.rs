@@ -52,7 +52,7 @@ impl fmt::Display for Summary {
         let all = self.new + self.changed + self.same + refused;
         match self.kind {
             Kind::Batches => {
-                write!(f, "{all} batches: {} new, {} changed, {} the same", self.new, self.changed, self.same)?
+                write!(f, "{all} batches: {} new, {} changed, {} the same", self.new, self.changed, self.same)?;
             }
             Kind::Orders => write!(f, "{all} orders: {} promised, {} known already", self.new, self.same)?,
         }

@@ -31,6 +31,8 @@ pub enum Reply {
 /// A batch as it is after the command, and who lost a place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchReply {
+    /// The product.
+    pub sku: Sku,
     /// The batch.
     pub batch: BatchView,
     /// Whether it was new, changed or the same.
@@ -171,6 +173,7 @@ fn batch_reply<T: Transaction>(uow: &UnitOfWork<T>, sku: &Sku, reference: &Batch
     let mut displaced = cut.displaced;
     displaced.truncate(LISTED);
     Reply::Batch(BatchReply {
+        sku: sku.clone(),
         batch: BatchView::from(batch),
         declared: cut.declared,
         displaced,

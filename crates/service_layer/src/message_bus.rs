@@ -144,7 +144,7 @@ impl<D: Database> MessageBus<D> {
         uow.load(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         let mut verdicts = Vec::with_capacity(messages.len());
         for message in messages {
-            verdicts.push(dispatch(&message.command, &mut uow).await?);
+            let mut verdict = dispatch(&message.command, &mut uow).await?;
             let mut events = uow.gather(&message.cause);
             while !events.is_empty() {
                 for sku in stock_freed(&events) {
@@ -152,6 +152,13 @@ impl<D: Database> MessageBus<D> {
                 }
                 events = uow.gather(&message.cause);
             }
+            if let Ok(Reply::Batch(reply)) = &mut verdict
+                && let Some(batch) = uow.product(&reply.sku).and_then(|product| product.batch(&reply.batch.reference))
+            {
+                // Whoever waited may have been served from it since.
+                reply.batch = batch.into();
+            }
+            verdicts.push(verdict);
         }
         if uow.commit().await? {
             self.metrics.commits.inc();

@@ -15,7 +15,7 @@ use allocation_service_layer::ports::database::{
     Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction,
 };
 use allocation_service_layer::ports::event_log::EventLog;
-use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::reader::{LineFilter, Reader};
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::views;
 use allocation_service_layer::wire::parse_event;
@@ -216,10 +216,22 @@ async fn a_new_batch_serves_whoever_waits_in_the_same_unit_of_work() {
     let told = fixture.events().await;
     let last: Vec<_> = told.iter().rev().take(2).rev().map(|(_, _, event)| event.name()).collect();
     assert_eq!(last, ["BatchCreated", "Allocated"]);
-    let lines = views::product_lines(&fixture.store, &sku("TABLE"), &Default::default(), 0, 10, day(0)).await;
+    let lines = views::product_lines(&fixture.store, &sku("TABLE"), &LineFilter::default(), 0, 10, day(0)).await;
     let states: Vec<_> = lines.unwrap().unwrap().iter().map(|line| line.state).collect();
     assert_eq!(states, ["allocated", "backordered"]);
     fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_as_it_is_once_the_queue_is_served() {
+    let fixture = after([
+        create_batch("b", "TABLE", 30, None),
+        allocate("o1", &[("TABLE", 10)]),
+        change_quantity("b", "TABLE", 0),
+    ])
+    .await;
+    let reply = of_batch(one(&fixture, declare_batch("b", "TABLE", 12, None)).await);
+    assert_eq!((reply.batch.allocated, reply.batch.free), (10, 2));
 }
 
 #[tokio::test]

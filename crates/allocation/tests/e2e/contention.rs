@@ -58,7 +58,7 @@ async fn the_last_units_are_promised_once(on: On) {
     let store = Store::new(on).await;
     let service = Arc::new(store.serve().await);
     service.batch("HOT", "b", json!({"qty": 300})).await;
-    assert_eq!(rush(&[service.clone()], 16, 500).await, 300);
+    assert_eq!(rush(std::slice::from_ref(&service), 16, 500).await, 300);
     service.order("late", &[("HOT", 1)]).await.expect(409);
     store.assert_balanced().await;
 }

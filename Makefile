@@ -1,0 +1,62 @@
+# Everything that is done with this project, one target each. CI runs `make lint test`, and nothing else.
+
+CARGO ?= cargo
+# With a process a test where nextest is installed, else with the runner that comes with Rust.
+RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+# Starts the servers that tests share, for as long as the command after it runs.
+SERVERS = $(CARGO) run --quiet --package allocation-testing --bin with-servers --
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test unit-tests integration-tests e2e-tests doc-tests lint openapi bench up down logs image clean
+
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
+
+build: ## Build the program as it is released
+	$(CARGO) build --release --locked --package allocation
+
+run: ## Serve on SQLite, in allocation.db, at http://localhost:5005
+	$(CARGO) run --release --locked --package allocation -- serve
+
+test: ## All tests
+	$(SERVERS) $(CARGO) $(RUNNER) --workspace
+	$(MAKE) doc-tests
+
+unit-tests: ## The domain, and the service layer on fakes
+	$(CARGO) $(RUNNER) --package allocation-domain --package allocation-service-layer --package allocation-entrypoints
+
+integration-tests: ## Stores: schema, repository, unit of work, event log
+	$(SERVERS) $(CARGO) $(RUNNER) --package allocation-adapters
+
+e2e-tests: ## The program as a process
+	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
+
+doc-tests: ## Examples in the documentation
+	$(CARGO) test --quiet --doc --workspace
+
+lint: ## Format, clippy, documentation, licences and sources of dependencies, dead dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	./lint/dependencies
+
+openapi: ## Write docs/openapi.json anew
+	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e the_document_in_docs
+
+bench: ## Measure, and print a table
+	$(CARGO) run --release --locked --package allocation-bench
+
+up: ## The whole system in containers
+	docker compose up --build --detach --wait
+
+down: ## Stop it
+	docker compose down --remove-orphans
+
+logs: ## What it says
+	docker compose logs --follow --tail=100 api consumer
+
+image: ## Lint the Dockerfile, build the image for real and try it; without a Docker engine too
+	deploy/image-check.sh
+
+clean: ## Remove what was built
+	$(CARGO) clean
