@@ -2,12 +2,14 @@
 
 CARGO ?= cargo
 # With a process a test where nextest is installed, else with the runner that comes with Rust.
-RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
-# Starts the servers that tests share, for as long as the command after it runs.
-SERVERS = $(CARGO) run --quiet --package allocation-testing --bin with-servers --
+RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test --lib --bins --tests)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Starts the servers that tests share, for as long as the command after it runs. Everything is built first, and once: a
+# package built by itself would be built again with the features that its neighbours ask for.
+SERVERS = $(CARGO) build --locked --workspace --all-targets && $(TARGET)/debug/with-servers
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit-tests integration-tests e2e-tests doc-tests lint openapi bench up down logs image clean
+.PHONY: help build run test unit-tests integration-tests e2e-tests lint openapi bench up down logs image clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
@@ -20,7 +22,6 @@ run: ## Serve on SQLite, in allocation.db, at http://localhost:5005
 
 test: ## All tests
 	$(SERVERS) $(CARGO) $(RUNNER) --workspace
-	$(MAKE) doc-tests
 
 unit-tests: ## The domain, and the service layer on fakes
 	$(CARGO) $(RUNNER) --package allocation-domain --package allocation-service-layer --package allocation-entrypoints
@@ -30,9 +31,6 @@ integration-tests: ## Stores: schema, repository, unit of work, event log
 
 e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
-
-doc-tests: ## Examples in the documentation
-	$(CARGO) test --quiet --doc --workspace
 
 lint: ## Format, clippy, documentation, licences and sources of dependencies, dead dependencies
 	$(CARGO) fmt --all --check
