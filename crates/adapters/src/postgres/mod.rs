@@ -150,9 +150,14 @@ fn store_error(error: tokio_postgres::Error) -> StoreError {
             StoreError::Failed(text)
         };
     };
-    if [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::UNIQUE_VIOLATION]
-        .contains(&state)
-    {
+    let conflicts = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::UNIQUE_VIOLATION,
+        // How an update says that it did not find all its rows; see `transaction.rs`.
+        SqlState::DIVISION_BY_ZERO,
+    ];
+    if conflicts.contains(state) {
         StoreError::Conflict(text)
     } else if matches!(&state.code()[..2], "08" | "53" | "57" | "58") || state == &SqlState::READ_ONLY_SQL_TRANSACTION {
         // Connection, resources, operator intervention, system; or a primary that has become a standby.

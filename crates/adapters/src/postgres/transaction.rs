@@ -1,5 +1,6 @@
 //! The write side: a transaction that owns its connection, with few round trips however much is in it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use allocation_service_layer::ports::database::{
     Change, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction,
 };
 use deadpool_postgres::Object;
-use futures_util::future::{TryFutureExt, try_join, try_join_all};
+use futures_util::future::{TryFutureExt, try_join_all, try_join3};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -31,58 +32,56 @@ pub struct PostgresTransaction {
     options: Arc<PostgresOptions>,
     begun: bool,
     now: OffsetDateTime,
+    /// Writes that are sent together with the next query or with COMMIT, so that they cost no round trip of their own.
+    pending: Vec<Statement>,
 }
 
 type Param = Box<dyn ToSql + Sync + Send>;
 
+struct Statement {
+    sql: Cow<'static, str>,
+    params: Vec<Param>,
+}
+
+impl Statement {
+    fn new(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
+        Self { sql: sql.into(), params }
+    }
+}
+
 impl PostgresTransaction {
     pub(super) fn new(client: Object, options: Arc<PostgresOptions>) -> Self {
-        Self { client: Some(client), options, begun: false, now: OffsetDateTime::UNIX_EPOCH }
+        let now = OffsetDateTime::UNIX_EPOCH;
+        Self { client: Some(client), options, begun: false, now, pending: Vec::new() }
     }
 
-    fn client(&self) -> StoreResult<&Object> {
-        self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))
-    }
-
-    /// Sends statements one behind the other without waiting for answers in between, after BEGIN if that was not sent yet.
-    /// They are carried out in this order; the first that fails makes the whole fail.
-    async fn pipeline(&mut self, statements: Vec<(String, Vec<Param>)>) -> StoreResult<Vec<Vec<Row>>> {
+    /// Sends BEGIN if that was not done yet, the pending writes, these statements, and COMMIT if asked to, one behind the other without
+    /// waiting for answers in between. They are carried out in this order; after the first that fails, the server refuses the others and
+    /// turns COMMIT into a rollback. Answers with the rows of the statements.
+    async fn pipeline(&mut self, statements: Vec<Statement>, commit: bool) -> StoreResult<Vec<Vec<Row>>> {
         let begin = !std::mem::replace(&mut self.begun, true);
-        let client = self.client()?;
+        let pending = std::mem::take(&mut self.pending);
+        let client = self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))?;
+        let all = pending.iter().chain(&statements);
         // Known statements cost nothing here; a new one costs a round trip, once for each connection.
-        let mut prepared = Vec::with_capacity(statements.len());
-        for (sql, params) in &statements {
-            prepared.push((client.prepare_cached(sql).await.map_err(store_error)?, params));
+        let mut prepared = Vec::with_capacity(pending.len() + statements.len());
+        for statement in all {
+            let handle = client.prepare_cached(&statement.sql).await.map_err(store_error)?;
+            prepared.push((handle, &statement.params));
         }
-        // The requests are sent in the order in which the futures are first polled, and both joins poll in order.
+        // The requests are sent in the order in which the futures are first polled, and the joins poll in order.
         let begin = async { if begin { client.batch_execute(BEGIN).await } else { Ok(()) } };
         let queries = prepared.iter().map(|(statement, params)| async move {
             let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
             client.query(statement, &params).await
         });
-        let ((), rows) = try_join(begin, try_join_all(queries)).map_err(store_error).await?;
-        Ok(rows)
+        let commit = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
+        let ((), mut rows, ()) = try_join3(begin, try_join_all(queries), commit).map_err(store_error).await?;
+        Ok(rows.split_off(pending.len()))
     }
 
-    async fn query(&mut self, sql: String, params: Vec<Param>) -> StoreResult<Vec<Row>> {
-        Ok(self.pipeline(vec![(sql, params)]).await?.pop().unwrap_or_default())
-    }
-
-    /// As `pipeline`, for writes that must each touch the given number of rows.
-    async fn write(&mut self, statements: Vec<(&'static str, Vec<Param>, usize)>) -> StoreResult<()> {
-        let expected: Vec<usize> = statements.iter().map(|(_, _, rows)| *rows).collect();
-        let statements = statements.into_iter().map(|(sql, params, _)| (sql.to_owned(), params)).collect();
-        let written = self.pipeline(statements).await?;
-        for (rows, expected) in written.iter().zip(expected) {
-            let written = match rows.first() {
-                Some(row) => usize::try_from(get::<i64>(row, 0)?).unwrap_or(0),
-                None => 0,
-            };
-            if written != expected {
-                return Err(StoreError::Conflict(format!("{written} of {expected} rows are as they were read")));
-            }
-        }
-        Ok(())
+    async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
+        Ok(self.pipeline(vec![statement], false).await?.pop().unwrap_or_default())
     }
 }
 
@@ -97,11 +96,15 @@ impl Drop for PostgresTransaction {
 }
 
 fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Param {
-    Box::new(texts.into_iter().map(str::to_owned).collect::<Vec<String>>())
+    column(texts.into_iter().map(str::to_owned))
 }
 
 fn numbers(numbers: impl IntoIterator<Item = u64>) -> Param {
-    Box::new(numbers.into_iter().map(number).collect::<Vec<i64>>())
+    column(numbers.into_iter().map(number))
+}
+
+fn column<T: ToSql + Sync + Send + 'static>(values: impl IntoIterator<Item = T>) -> Param {
+    Box::new(values.into_iter().collect::<Vec<T>>())
 }
 
 impl Transaction for PostgresTransaction {
@@ -115,38 +118,28 @@ impl Transaction for PostgresTransaction {
             let run = runs.entry(&event.sku).or_insert((event.sequence, event.sequence));
             *run = (run.0.min(event.sequence), run.1.max(event.sequence));
         }
-        self.write(vec![
-            (
-                "WITH new AS (
-                     INSERT INTO events (sku, sequence, body)
-                     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) RETURNING 1)
-                 SELECT count(*) FROM new",
-                vec![
-                    texts(events.iter().map(|event| event.sku.as_str())),
-                    numbers(events.iter().map(|event| event.sequence)),
-                    texts(events.iter().map(|event| event.body.as_str())),
-                ],
-                events.len(),
-            ),
-            (
-                "WITH new AS (
-                     INSERT INTO units_of_work (skus, first_sequences, last_sequences)
-                     VALUES ($1, $2, $3) RETURNING 1)
-                 SELECT count(*) FROM new",
-                vec![
-                    texts(runs.keys().map(|sku| sku.as_str())),
-                    numbers(runs.values().map(|(first, _)| *first)),
-                    numbers(runs.values().map(|(_, last)| *last)),
-                ],
-                1,
-            ),
-        ])
-        .await
+        self.pending.push(Statement::new(
+            "INSERT INTO events (sku, sequence, body) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])",
+            vec![
+                texts(events.iter().map(|event| event.sku.as_str())),
+                numbers(events.iter().map(|event| event.sequence)),
+                texts(events.iter().map(|event| event.body.as_str())),
+            ],
+        ));
+        self.pending.push(Statement::new(
+            "INSERT INTO units_of_work (skus, first_sequences, last_sequences) VALUES ($1, $2, $3)",
+            vec![
+                texts(runs.keys().map(|sku| sku.as_str())),
+                numbers(runs.values().map(|(first, _)| *first)),
+                numbers(runs.values().map(|(_, last)| *last)),
+            ],
+        ));
+        Ok(())
     }
 
     async fn commit(mut self) -> StoreResult<()> {
-        if self.begun {
-            self.client()?.batch_execute("COMMIT").await.map_err(store_error)?;
+        if self.begun || !self.pending.is_empty() {
+            self.pipeline(Vec::new(), true).await?;
         }
         self.client = None;
         Ok(())
@@ -156,51 +149,54 @@ impl Transaction for PostgresTransaction {
 impl ProductRepository for PostgresTransaction {
     async fn load(&mut self, wanted: &Selection) -> StoreResult<Vec<Product>> {
         let skus: Vec<&str> = wanted.skus.iter().map(Sku::as_str).collect();
-        let mut statements: Vec<(String, Vec<Param>)> = Vec::new();
+        let mut statements = Vec::new();
         // First the locks, in byte order of SKU; then, in statements of their own, what they protect: one statement that locks and joins would go
         // on with the old counters after it had to wait.
         for some in skus.chunks(self.options.lock_skus.max(1)) {
-            statements.push((
-                "SELECT sku, version, backordered, out_of_stock_raised FROM products
-                 WHERE sku = ANY($1::text[]) ORDER BY sku FOR NO KEY UPDATE"
-                    .into(),
-                vec![texts(some.iter().copied())],
-            ));
+            statements.push(Statement::new(LOCK_PRODUCTS, vec![texts(some.iter().copied())]));
         }
         let locks = statements.len();
-        statements.push((
+        statements.push(Statement::new(
             format!("SELECT b.sku, {BATCH} FROM batches b WHERE b.sku = ANY($1::text[]) AND b.is_open"),
             vec![texts(skus.iter().copied())],
         ));
-        statements.push((
-            format!(
-                "SELECT k.sku, {BATCH} FROM unnest($1::text[], $2::text[]) k(sku, reference)
-                 CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference
-                                     AND NOT b.is_open) b"
-            ),
-            vec![
-                texts(wanted.batches.iter().map(|(sku, _)| sku.as_str())),
-                texts(wanted.batches.iter().map(|(_, reference)| reference.as_str())),
-            ],
-        ));
-        statements.push((
-            format!(
-                "SELECT {LINE}, k.sku FROM unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
-                 CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id AND l.sku = k.sku
-                                     AND l.line = k.line) l"
-            ),
-            vec![
-                texts(wanted.lines.iter().map(|(sku, _)| sku.as_str())),
-                texts(wanted.lines.iter().map(|(_, key)| key.order_id.as_str())),
-                texts(wanted.lines.iter().map(|(_, key)| key.line.as_str())),
-            ],
-        ));
-        statements.push(("SELECT clock_timestamp()".into(), Vec::new()));
-        let answers = self.pipeline(statements).await?;
-        let [heads @ .., open, closed, lines, clock] = answers.as_slice() else {
+        statements.push(Statement::new("SELECT clock_timestamp()", Vec::new()));
+        if !wanted.lines.is_empty() {
+            statements.push(Statement::new(
+                format!(
+                    "SELECT {LINE}, k.sku FROM unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
+                     CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id AND l.sku = k.sku
+                                         AND l.line = k.line) l"
+                ),
+                vec![
+                    texts(wanted.lines.iter().map(|(sku, _)| sku.as_str())),
+                    texts(wanted.lines.iter().map(|(_, key)| key.order_id.as_str())),
+                    texts(wanted.lines.iter().map(|(_, key)| key.line.as_str())),
+                ],
+            ));
+        }
+        let batches_at = statements.len();
+        if !wanted.batches.is_empty() {
+            statements.push(Statement::new(
+                format!(
+                    "SELECT k.sku, {BATCH} FROM unnest($1::text[], $2::text[]) k(sku, reference)
+                     CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference
+                                         AND NOT b.is_open) b"
+                ),
+                vec![
+                    texts(wanted.batches.iter().map(|(sku, _)| sku.as_str())),
+                    texts(wanted.batches.iter().map(|(_, reference)| reference.as_str())),
+                ],
+            ));
+        }
+        let mut answers = self.pipeline(statements, false).await?;
+        let closed = answers.split_off(batches_at);
+        let lines = answers.split_off(locks + 2);
+        let rest = answers.split_off(locks);
+        let [open, clock] = rest.as_slice() else {
             return Err(StoreError::Failed("fewer answers than statements".into()));
         };
-        debug_assert_eq!(heads.len(), locks);
+        let heads = answers;
 
         self.now = match (&self.options.clock, clock.first()) {
             (Some(clock), _) => clock.now(),
@@ -212,7 +208,7 @@ impl ProductRepository for PostgresTransaction {
         for row in open {
             batches.entry(get(row, 0)?).or_default().push(batch(row, 1)?);
         }
-        for row in closed {
+        for row in closed.iter().flatten() {
             // A batch may be named twice.
             if named.insert((get::<&str>(row, 0)?, get::<&str>(row, 1)?)) {
                 batches.entry(get(row, 0)?).or_default().push(batch(row, 1)?);
@@ -225,7 +221,7 @@ impl ProductRepository for PostgresTransaction {
             let (version, backordered) = (count(get(row, 1)?)?, count(get(row, 2)?)?);
             products.insert(sku.clone(), Product::restore(sku, version, backordered, get(row, 3)?, of_product));
         }
-        for row in lines {
+        for row in lines.iter().flatten() {
             if let Some(product) = products.get_mut(get::<&str>(row, 6)?) {
                 product.remember([line(row)?]);
             }
@@ -236,7 +232,7 @@ impl ProductRepository for PostgresTransaction {
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         let sql = "SELECT l.sku, l.order_id, l.line FROM unnest($1::text[]) k(order_id)
                    CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id) l";
-        let rows = self.query(sql.into(), vec![texts(orders.iter().map(OrderId::as_str))]).await?;
+        let rows = self.query(Statement::new(sql, vec![texts(orders.iter().map(OrderId::as_str))])).await?;
         rows.iter().map(|row| Ok((rows::sku(get(row, 0)?)?, rows::line_key(get(row, 1)?, get(row, 2)?)?))).collect()
     }
 
@@ -249,7 +245,7 @@ impl ProductRepository for PostgresTransaction {
             Box::new(reference.as_str().to_owned()),
             Box::new(number(limit as u64)),
         ];
-        self.query(sql, params).await?.iter().map(line).collect()
+        self.query(Statement::new(sql, params)).await?.iter().map(line).collect()
     }
 
     async fn waiting_lines(
@@ -269,114 +265,127 @@ impl ProductRepository for PostgresTransaction {
             Box::new(number(max_units)),
             Box::new(number(limit as u64)),
         ];
-        self.query(sql, params).await?.iter().map(line).collect()
+        self.query(Statement::new(sql, params)).await?.iter().map(line).collect()
     }
 
     async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
-        let mut statements = Vec::new();
-        for (kind, sql) in [(true, INSERT_PRODUCTS), (false, UPDATE_PRODUCTS)] {
-            let some: Vec<&ProductChanges<'_>> =
-                changes.iter().filter(|change| (change.saved_version == 0) == kind).collect();
-            if !some.is_empty() {
-                let products = || some.iter().map(|change| change.product);
-                let raised: Vec<bool> = products().map(Product::out_of_stock_raised).collect();
-                let params = vec![
-                    texts(products().map(|product| product.sku().as_str())),
-                    numbers(products().map(Product::version)),
-                    numbers(products().map(Product::backordered)),
-                    Box::new(raised) as Param,
-                    numbers(some.iter().map(|change| change.saved_version)),
-                ];
-                statements.push((sql, params, some.len()));
-            }
-        }
-        for (kind, sql) in [(Change::Insert, INSERT_BATCHES), (Change::Update, UPDATE_BATCHES)] {
-            let some: Vec<(&Sku, &Batch)> = changes
-                .iter()
-                .flat_map(|change| change.batches.iter().map(|(kind, batch)| (*kind, change.product.sku(), *batch)))
-                .filter_map(|(this, sku, batch)| (this == kind).then_some((sku, batch)))
-                .collect();
-            if !some.is_empty() {
-                let batches = || some.iter().map(|(_, batch)| *batch);
-                let etas: Vec<_> = batches().map(|batch| batch.eta).collect();
-                let open: Vec<bool> = batches().map(Batch::is_open).collect();
-                let params = vec![
-                    texts(some.iter().map(|(sku, _)| sku.as_str())),
-                    texts(batches().map(|batch| batch.reference.as_str())),
-                    numbers(batches().map(|batch| batch.quantity.units())),
-                    numbers(batches().map(|batch| batch.allocated)),
-                    Box::new(etas) as Param,
-                    numbers(batches().map(|batch| batch.revision)),
-                    Box::new(open) as Param,
-                ];
-                statements.push((sql, params, some.len()));
-            }
-        }
-        for (kind, sql) in [(Change::Insert, INSERT_LINES), (Change::Update, UPDATE_LINES)] {
-            let some: Vec<(&Sku, &AcceptedLine)> = changes
-                .iter()
-                .flat_map(|change| change.lines.iter().map(|(kind, line)| (*kind, change.product.sku(), *line)))
-                .filter_map(|(this, sku, line)| (this == kind).then_some((sku, line)))
-                .collect();
-            if !some.is_empty() {
-                let lines = || some.iter().map(|(_, line)| *line);
-                let in_batch: Vec<Option<String>> =
-                    lines().map(|line| line.batch().map(|reference| reference.as_str().to_owned())).collect();
-                let mut params = vec![
-                    texts(some.iter().map(|(sku, _)| sku.as_str())),
-                    numbers(lines().map(|line| line.accepted)),
-                    numbers(lines().map(AcceptedLine::allocated)),
-                    numbers(lines().map(AcceptedLine::backordered)),
-                    numbers(lines().map(AcceptedLine::cancelled)),
-                    Box::new(in_batch) as Param,
-                ];
-                if kind == Change::Insert {
-                    params.push(texts(lines().map(|line| line.key.order_id.as_str())));
-                    params.push(texts(lines().map(|line| line.key.line.as_str())));
-                    params.push(numbers(lines().map(|line| line.requested.units())));
-                }
-                statements.push((sql, params, some.len()));
-            }
-        }
-        self.write(statements).await
+        let is_new = |change: &&ProductChanges<'_>| change.saved_version == 0;
+        let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(is_new);
+        self.write(INSERT_PRODUCTS, None, &new, products);
+        self.write(UPDATE_PRODUCTS, Some(known.len()), &known, products);
+
+        let batches =
+            changes.iter().flat_map(|c| c.batches.iter().map(|(kind, batch)| (*kind, c.product.sku(), *batch)));
+        let (new, known): (Vec<_>, Vec<_>) = batches.partition(|(kind, ..)| *kind == Change::Insert);
+        self.write(INSERT_BATCHES, None, &new, self::batches);
+        self.write(UPDATE_BATCHES, Some(known.len()), &known, self::batches);
+
+        let lines = changes.iter().flat_map(|c| c.lines.iter().map(|(kind, line)| (*kind, c.product.sku(), *line)));
+        let (new, known): (Vec<_>, Vec<_>) = lines.partition(|(kind, ..)| *kind == Change::Insert);
+        self.write(INSERT_LINES, None, &new, new_lines);
+        self.write(UPDATE_LINES, Some(known.len()), &known, known_lines);
+        Ok(())
     }
 }
 
-const INSERT_PRODUCTS: &str = "WITH new AS (
-    INSERT INTO products (sku, version, backordered, out_of_stock_raised)
+impl PostgresTransaction {
+    /// Adds a bulk write of these rows, if there are any. An update says how many rows it must find.
+    fn write<R>(&mut self, sql: &'static str, expected: Option<usize>, rows: &[R], columns: fn(&[R]) -> Vec<Param>) {
+        if !rows.is_empty() {
+            let mut params = columns(rows);
+            params.extend(expected.map(|count| Box::new(number(count as u64)) as Param));
+            self.pending.push(Statement::new(sql, params));
+        }
+    }
+}
+
+fn products(changes: &[&ProductChanges<'_>]) -> Vec<Param> {
+    let products = || changes.iter().map(|change| change.product);
+    vec![
+        texts(products().map(|product| product.sku().as_str())),
+        numbers(products().map(Product::version)),
+        numbers(products().map(Product::backordered)),
+        column(products().map(Product::out_of_stock_raised)),
+        numbers(changes.iter().map(|change| change.saved_version)),
+    ]
+}
+
+fn batches(rows: &[(Change, &Sku, &Batch)]) -> Vec<Param> {
+    let batches = || rows.iter().map(|(_, _, batch)| *batch);
+    vec![
+        texts(rows.iter().map(|(_, sku, _)| sku.as_str())),
+        texts(batches().map(|batch| batch.reference.as_str())),
+        numbers(batches().map(|batch| batch.quantity.units())),
+        numbers(batches().map(|batch| batch.allocated)),
+        column(batches().map(|batch| batch.eta)),
+        numbers(batches().map(|batch| batch.revision)),
+        column(batches().map(Batch::is_open)),
+    ]
+}
+
+fn known_lines(rows: &[(Change, &Sku, &AcceptedLine)]) -> Vec<Param> {
+    let lines = || rows.iter().map(|(_, _, line)| *line);
+    vec![
+        texts(rows.iter().map(|(_, sku, _)| sku.as_str())),
+        numbers(lines().map(|line| line.accepted)),
+        numbers(lines().map(AcceptedLine::allocated)),
+        numbers(lines().map(AcceptedLine::backordered)),
+        numbers(lines().map(AcceptedLine::cancelled)),
+        column(lines().map(|line| line.batch().map(|reference| reference.as_str().to_owned()))),
+    ]
+}
+
+fn new_lines(rows: &[(Change, &Sku, &AcceptedLine)]) -> Vec<Param> {
+    let lines = || rows.iter().map(|(_, _, line)| *line);
+    let mut params = known_lines(rows);
+    params.extend([
+        texts(lines().map(|line| line.key.order_id.as_str())),
+        texts(lines().map(|line| line.key.line.as_str())),
+        numbers(lines().map(|line| line.requested.units())),
+    ]);
+    params
+}
+
+/// Locks products, in byte order of SKU.
+const LOCK_PRODUCTS: &str = "SELECT sku, version, backordered, out_of_stock_raised FROM products
+    WHERE sku = ANY($1::text[]) ORDER BY sku FOR NO KEY UPDATE";
+
+const INSERT_PRODUCTS: &str = "INSERT INTO products (sku, version, backordered, out_of_stock_raised)
     SELECT sku, version, backordered, raised
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[]) u(sku, version, backordered, raised, saved)
-    RETURNING 1)
-SELECT count(*) FROM new";
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[])
+        u(sku, version, backordered, raised, saved)";
+
+// The updates count the rows they found. A product that is no longer at the version that was read, which locks should have made
+// impossible, must not be committed; but COMMIT is under way behind these statements. So a wrong count divides by zero: the server
+// then turns COMMIT into a rollback, and 22012 is told apart from other errors as a conflict.
 
 const UPDATE_PRODUCTS: &str = "WITH changed AS (
     UPDATE products p SET version = u.version, backordered = u.backordered, out_of_stock_raised = u.raised
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[]) u(sku, version, backordered, raised, saved)
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[])
+        u(sku, version, backordered, raised, saved)
     WHERE p.sku = u.sku AND p.version = u.saved RETURNING 1)
-SELECT count(*) FROM changed";
+SELECT 1 / (count(*) = $6::bigint)::int FROM changed";
 
-const INSERT_BATCHES: &str = "WITH new AS (
-    INSERT INTO batches (sku, reference, quantity, allocated, eta, revision, is_open)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::bigint[], $7::boolean[])
-    RETURNING 1)
-SELECT count(*) FROM new";
+const INSERT_BATCHES: &str = "INSERT INTO batches (sku, reference, quantity, allocated, eta, revision, is_open)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::bigint[], $7::boolean[])";
 
 const UPDATE_BATCHES: &str = "WITH changed AS (
-    UPDATE batches b SET quantity = u.quantity, allocated = u.allocated, eta = u.eta, revision = u.revision, is_open = u.is_open
+    UPDATE batches b
+    SET quantity = u.quantity, allocated = u.allocated, eta = u.eta, revision = u.revision, is_open = u.is_open
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::bigint[], $7::boolean[])
         u(sku, reference, quantity, allocated, eta, revision, is_open)
     WHERE b.sku = u.sku AND b.reference = u.reference RETURNING 1)
-SELECT count(*) FROM changed";
+SELECT 1 / (count(*) = $8::bigint)::int FROM changed";
 
-const INSERT_LINES: &str = "WITH new AS (
-    INSERT INTO lines (sku, accepted, allocated, backordered, cancelled, batch, order_id, line, requested)
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::bigint[])
-    RETURNING 1)
-SELECT count(*) FROM new";
+const INSERT_LINES: &str = "INSERT INTO lines
+        (sku, accepted, allocated, backordered, cancelled, batch, order_id, line, requested)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
+        $7::text[], $8::text[], $9::bigint[])";
 
 const UPDATE_LINES: &str = "WITH changed AS (
-    UPDATE lines l SET allocated = u.allocated, backordered = u.backordered, cancelled = u.cancelled, batch = u.batch
+    UPDATE lines l
+    SET allocated = u.allocated, backordered = u.backordered, cancelled = u.cancelled, batch = u.batch
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
         u(sku, accepted, allocated, backordered, cancelled, batch)
     WHERE l.sku = u.sku AND l.accepted = u.accepted RETURNING 1)
-SELECT count(*) FROM changed";
+SELECT 1 / (count(*) = $7::bigint)::int FROM changed";

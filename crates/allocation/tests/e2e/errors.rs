@@ -151,6 +151,23 @@ async fn wrong_paths_methods_and_parameters_are_told() {
 }
 
 #[tokio::test]
+async fn a_reader_of_the_feed_that_comes_too_late_is_told() {
+    let store = Store::new(On::Postgres).await;
+    let service = store.serve().await;
+    for n in 0..5 {
+        service.batch(&format!("S{n}"), "b", json!({"qty": 1})).await;
+    }
+    service.feed(5).await;
+    let (client, connection) = tokio_postgres::connect(store.environment()[0].1, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.execute("DELETE FROM feed WHERE last_position <= 3", &[]).await.unwrap();
+    let gone = service.get("/v1/events?after=2").await.expect(410).json();
+    assert_eq!(gone["type"], "urn:allocation:problem:feed-gone");
+    let kept = service.get("/v1/events?after=3").await.expect(200).json();
+    assert_eq!(kept["next"], 5);
+}
+
+#[tokio::test]
 async fn the_originals_routes_complain_the_originals_way() {
     let (_store, service) = service().await;
     let bad = service.post("/allocate", json!({"orderid": "o1", "sku": "", "qty": 0})).await.expect(422).json();

@@ -69,7 +69,8 @@ pub trait ProductRepository: Send {
         limit: usize,
     ) -> impl Future<Output = StoreResult<Vec<AcceptedLine>>> + Send;
 
-    /// Writes what has changed. The product's stored version must still be `saved_version`, else [`StoreError::Conflict`].
+    /// Writes what has changed. The product's stored version must still be `saved_version`, else [`StoreError::Conflict`]: now, or from
+    /// the next query or the commit, since a store may send its writes together with those.
     fn save(&mut self, changes: &[ProductChanges<'_>]) -> impl Future<Output = StoreResult<()>> + Send;
 }
 

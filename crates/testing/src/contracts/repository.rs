@@ -171,7 +171,8 @@ pub async fn the_largest_numbers_are_kept<S: Store>(fixture: Fixture<S>) {
 async fn save<S: Store>(store: &S, product: &Product, saved_version: u64) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let batches = product.batches().iter().map(|batch| (Change::Update, batch)).collect();
-    tx.save(&[ProductChanges { product, saved_version, batches, lines: Vec::new() }]).await
+    tx.save(&[ProductChanges { product, saved_version, batches, lines: Vec::new() }]).await?;
+    tx.commit().await
 }
 
 /// Whoever saves on top of another's change is told.
@@ -192,6 +193,10 @@ pub async fn a_product_made_twice_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     product.create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None).expect("a new batch");
     let mut tx = fixture.store.begin().await.expect("a transaction");
     let batches = product.batches().iter().map(|batch| (Change::Insert, batch)).collect();
-    let saved = tx.save(&[ProductChanges { product: &product, saved_version: 0, batches, lines: Vec::new() }]).await;
+    let mut saved =
+        tx.save(&[ProductChanges { product: &product, saved_version: 0, batches, lines: Vec::new() }]).await;
+    if saved.is_ok() {
+        saved = tx.commit().await;
+    }
     assert!(matches!(saved, Err(StoreError::Conflict(_))), "{saved:?}");
 }
