@@ -158,12 +158,12 @@ pub async fn products(reader: &dyn Reader, after: Option<&Sku>, limit: usize) ->
     Ok(reader.products(after, limit).await?.iter().map(ProductView::from).collect())
 }
 
-/// A page of a product's lines by seniority; `None` when the product is unknown.
+/// A page of a product's lines, newest first; `None` when the product is unknown.
 pub async fn product_lines(
     reader: &dyn Reader,
     sku: &Sku,
     filter: &LineFilter,
-    after: u64,
+    after: Option<&LineKey>,
     limit: usize,
     today: Date,
 ) -> StoreResult<Option<Vec<LineView>>> {

@@ -216,9 +216,9 @@ async fn a_new_batch_serves_whoever_waits_in_the_same_unit_of_work() {
     let told = fixture.events().await;
     let last: Vec<_> = told.iter().rev().take(2).rev().map(|(_, _, event)| event.name()).collect();
     assert_eq!(last, ["BatchCreated", "Allocated"]);
-    let lines = views::product_lines(&fixture.store, &sku("TABLE"), &LineFilter::default(), 0, 10, day(0)).await;
+    let lines = views::product_lines(&fixture.store, &sku("TABLE"), &LineFilter::default(), None, 10, day(0)).await;
     let states: Vec<_> = lines.unwrap().unwrap().iter().map(|line| line.state).collect();
-    assert_eq!(states, ["allocated", "backordered"]);
+    assert_eq!(states, ["backordered", "allocated"], "newest first");
     fixture.assert_balanced().await;
 }
 

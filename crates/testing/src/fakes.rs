@@ -12,7 +12,7 @@ use allocation_service_layer::ports::database::{
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::notifications::Notifications;
-use allocation_service_layer::ports::reader::{LineFilter, LineStateName, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -195,22 +195,18 @@ impl Reader for FakeDatabase {
         &self,
         sku: &Sku,
         filter: &LineFilter,
-        after: u64,
+        after: Option<&LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>> {
         let state = self.state.lock().await;
         let Some(row) = state.products.get(sku) else { return Ok(Vec::new()) };
-        let fits = |line: &&AcceptedLine| {
-            let state = match filter.state {
-                None => true,
-                Some(LineStateName::Allocated) => line.allocated() > 0,
-                Some(LineStateName::Backordered) => line.backordered() > 0,
-                Some(LineStateName::Cancelled) => line.cancelled() > 0,
-            };
-            state && line.accepted > after && filter.batch.as_ref().is_none_or(|batch| line.batch() == Some(batch))
+        let before = match after {
+            Some(key) => row.lines.get(key).map_or(0, |line| line.accepted),
+            None => u64::MAX,
         };
+        let fits = |line: &&AcceptedLine| filter.admits(line) && line.accepted < before;
         let mut lines: Vec<_> = row.lines.values().filter(fits).map(|line| row.stored(sku, line)).collect();
-        lines.sort_by_key(|stored| stored.line.accepted);
+        lines.sort_by_key(|stored| std::cmp::Reverse(stored.line.accepted));
         lines.truncate(limit);
         Ok(lines)
     }

@@ -15,6 +15,17 @@ pub struct Program {
     log: Arc<Mutex<String>>,
 }
 
+impl Drop for Program {
+    /// A tool that runs the program, such as strace, would leave it behind when killed: its children go first.
+    fn drop(&mut self) {
+        let Some(pid) = self.child.id() else { return };
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let _ = std::process::Command::new("kill").args(["-KILL", child]).status();
+        }
+    }
+}
+
 /// A command of the program with an environment of its own: only what is given, and nothing of the machine's.
 pub fn command(program: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

@@ -2,7 +2,9 @@ CREATE TABLE products (
     sku TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL, -- the sequence number of its last event
     backordered INTEGER NOT NULL CHECK (backordered >= 0),
-    out_of_stock_raised INTEGER NOT NULL
+    out_of_stock_raised INTEGER NOT NULL,
+    newest_order_id TEXT, -- with `newest_line`: the line accepted last, where the chain of its lines begins
+    newest_line TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE batches (
@@ -18,7 +20,8 @@ CREATE TABLE batches (
 CREATE INDEX batches_open ON batches (sku) WHERE is_open;
 CREATE INDEX batches_by_reference ON batches (reference);
 
--- Keyed by order, so that the lines of new orders are written side by side whatever they ask for.
+-- Keyed by order, so that the lines of new orders are written side by side whatever they ask for. A product's lines are found by
+-- following `previous_*` from the newest on: docs/adr/0008-lines-of-a-product-are-chained-on-sqlite.md.
 CREATE TABLE lines (
     order_id TEXT NOT NULL,
     sku TEXT NOT NULL,
@@ -29,11 +32,12 @@ CREATE TABLE lines (
     cancelled INTEGER NOT NULL CHECK (cancelled >= 0),
     batch TEXT,
     accepted INTEGER NOT NULL, -- seniority: the sequence number of the event that accepted it
+    previous_order_id TEXT, -- with `previous_line`: the line of the same SKU accepted before it
+    previous_line TEXT,
     PRIMARY KEY (order_id, sku, line),
     CHECK (requested = allocated + backordered + cancelled),
     CHECK ((batch IS NULL) = (allocated = 0))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lines_by_seniority ON lines (sku, accepted);
 CREATE INDEX lines_waiting ON lines (sku, accepted) WHERE backordered > 0;
 
 CREATE TABLE events (

@@ -1,6 +1,6 @@
 //! The read side: every call one statement, and so one snapshot.
 
-use allocation_domain::{Batch, BatchRef, OrderId, Product, Sku};
+use allocation_domain::{Batch, BatchRef, LineKey, OrderId, Product, Sku};
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
 use allocation_service_layer::ports::reader::{LineFilter, LineStateName, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
@@ -64,7 +64,7 @@ impl Reader for PostgresDatabase {
         &self,
         sku: &Sku,
         filter: &LineFilter,
-        after: u64,
+        after: Option<&LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>> {
         let state = match filter.state {
@@ -75,11 +75,14 @@ impl Reader for PostgresDatabase {
         };
         let sql = format!(
             "SELECT {LINE}, {WITH_BATCH}
-             WHERE l.sku = $1 AND l.accepted > $2 AND ($3::text IS NULL OR l.batch = $3) AND {state}
-             ORDER BY l.accepted LIMIT $4"
+             WHERE l.sku = $1 AND ($2::text IS NULL OR l.batch = $2) AND {state}
+               AND ($3::text IS NULL
+                    OR l.accepted < (SELECT accepted FROM lines WHERE order_id = $3 AND sku = $1 AND line = $4))
+             ORDER BY l.sku DESC, l.accepted DESC LIMIT $5"
         );
         let batch = filter.batch.as_ref().map(BatchRef::as_str);
-        self.all(&sql, &[&sku.as_str(), &number(after), &batch, &number(limit as u64)], stored_line).await
+        let (order_id, line) = (after.map(|key| key.order_id.as_str()), after.map(|key| key.line.as_str()));
+        self.all(&sql, &[&sku.as_str(), &batch, &order_id, &line, &number(limit as u64)], stored_line).await
     }
 
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {

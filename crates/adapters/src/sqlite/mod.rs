@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use allocation_domain::{AcceptedLine, Batch};
+use allocation_domain::{AcceptedLine, Batch, Eta, LineKey, Sku};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
 use allocation_service_layer::wire::parse_date;
@@ -173,33 +173,82 @@ fn store_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
+fn number_at(row: &Row<'_>, column: usize) -> StoreResult<i64> {
+    row.get(column).map_err(store_error)
+}
+
+fn text_at<'a>(row: &'a Row<'_>, column: usize) -> StoreResult<&'a str> {
+    row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged)
+}
+
+fn text_or_null_at<'a>(row: &'a Row<'_>, column: usize) -> StoreResult<Option<&'a str>> {
+    row.get_ref(column).map_err(store_error)?.as_str_or_null().map_err(damaged)
+}
+
+/// The key of a line that another row points to, from two columns; none at the end of a chain.
+fn chained(row: &Row<'_>, first: usize) -> StoreResult<Option<LineKey>> {
+    match (text_or_null_at(row, first)?, text_or_null_at(row, first + 1)?) {
+        (Some(order_id), Some(line)) => rows::line_key(order_id, line).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Visits a product's lines by seniority, newest first, each with its batch's ETA, until `visit` says `false`: from the newest on, or from the
+/// one after `after`.
+fn walk(
+    connection: &Connection,
+    sku: &Sku,
+    after: Option<&LineKey>,
+    mut visit: impl FnMut(AcceptedLine, Eta) -> StoreResult<bool>,
+) -> StoreResult<()> {
+    let sql = format!(
+        "SELECT {LINE}, b.eta, l.previous_order_id, l.previous_line
+         FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
+         WHERE l.order_id = ?1 AND l.sku = ?2 AND l.line = ?3"
+    );
+    let read = |key: &LineKey| {
+        let named = (key.order_id.as_str(), sku.as_str(), key.line.as_str());
+        let found = all(connection, &sql, named, |row| Ok((line(row)?, eta(row, 6)?, chained(row, 7)?)))?;
+        Ok::<_, StoreError>(found.into_iter().next())
+    };
+    let mut next = if let Some(key) = after {
+        read(key)?.and_then(|(_, _, previous)| previous)
+    } else {
+        let newest = "SELECT newest_order_id, newest_line FROM products WHERE sku = ?1";
+        all(connection, newest, [sku.as_str()], |row| chained(row, 0))?.into_iter().next().flatten()
+    };
+    while let Some(key) = next {
+        let Some((line, eta, previous)) = read(&key)? else { return Err(damaged("a chain of lines that breaks off")) };
+        if !visit(line, eta)? {
+            break;
+        }
+        next = previous;
+    }
+    Ok(())
+}
+
 /// The columns that [`batch`] reads.
 const BATCH: &str = "reference, quantity, allocated, eta, revision";
 
 fn batch(row: &Row<'_>) -> StoreResult<Batch> {
-    let text = |column| row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged);
-    let number = |column| row.get::<_, i64>(column).map_err(store_error);
-    rows::batch(text(0)?, number(1)?, number(2)?, eta(row, 3)?, number(4)?)
+    rows::batch(text_at(row, 0)?, number_at(row, 1)?, number_at(row, 2)?, eta(row, 3)?, number_at(row, 4)?)
 }
 
-fn eta(row: &Row<'_>, column: usize) -> StoreResult<allocation_domain::Eta> {
-    let text = row.get_ref(column).map_err(store_error)?.as_str_or_null().map_err(damaged)?;
-    text.map(|text| parse_date(text).ok_or_else(|| damaged(text))).transpose()
+fn eta(row: &Row<'_>, column: usize) -> StoreResult<Eta> {
+    text_or_null_at(row, column)?.map(|text| parse_date(text).ok_or_else(|| damaged(text))).transpose()
 }
 
 /// The columns that [`line`] reads.
 const LINE: &str = "l.order_id, l.line, l.requested, l.backordered, l.batch, l.accepted";
 
 fn line(row: &Row<'_>) -> StoreResult<AcceptedLine> {
-    let text = |column| row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged);
-    let number = |column| row.get::<_, i64>(column).map_err(store_error);
     LineRow {
-        order_id: text(0)?,
-        line: text(1)?,
-        requested: number(2)?,
-        backordered: number(3)?,
-        batch: row.get_ref(4).map_err(store_error)?.as_str_or_null().map_err(damaged)?,
-        accepted: number(5)?,
+        order_id: text_at(row, 0)?,
+        line: text_at(row, 1)?,
+        requested: number_at(row, 2)?,
+        backordered: number_at(row, 3)?,
+        batch: text_or_null_at(row, 4)?,
+        accepted: number_at(row, 5)?,
     }
     .line()
 }

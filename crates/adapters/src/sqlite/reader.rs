@@ -2,14 +2,16 @@
 
 use std::iter::Peekable;
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, OrderId, Product, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Sku};
 use allocation_service_layer::ports::database::StoreResult;
-use allocation_service_layer::ports::reader::{LineFilter, LineStateName, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row};
 
-use super::{BATCH, LINE, MIGRATIONS, SqliteDatabase, all, applied, batch, eta, line, open_reader, store_error};
+use super::{
+    BATCH, LINE, MIGRATIONS, SqliteDatabase, all, applied, batch, eta, line, open_reader, store_error, text_at, walk,
+};
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
 
@@ -32,7 +34,7 @@ fn with_open_batches(connection: &Connection, heads: Vec<(Sku, u64, u64, bool)>)
 }
 
 fn stored_line(row: &Row<'_>) -> StoreResult<StoredLine> {
-    let sku = rows::sku(row.get_ref(7).map_err(store_error)?.as_str().map_err(damaged)?)?;
+    let sku = rows::sku(text_at(row, 7)?)?;
     Ok(StoredLine { sku, line: line(row)?, eta: eta(row, 6)? })
 }
 
@@ -64,24 +66,19 @@ impl Reader for SqliteDatabase {
         &self,
         sku: &Sku,
         filter: &LineFilter,
-        after: u64,
+        after: Option<&LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>> {
-        let (sku, filter) = (sku.clone(), filter.clone());
+        let (sku, filter, after) = (sku.clone(), filter.clone(), after.cloned());
         self.read(move |tx| {
-            let state = match filter.state {
-                None => "TRUE",
-                Some(LineStateName::Allocated) => "l.allocated > 0",
-                Some(LineStateName::Backordered) => "l.backordered > 0",
-                Some(LineStateName::Cancelled) => "l.cancelled > 0",
-            };
-            let sql = format!(
-                "SELECT {LINE}, {WITH_BATCH}
-                 WHERE l.sku = ?1 AND l.accepted > ?2 AND (?3 IS NULL OR l.batch = ?3) AND {state}
-                 ORDER BY l.accepted LIMIT ?4"
-            );
-            let batch = filter.batch.as_ref().map(BatchRef::as_str);
-            all(tx, &sql, (sku.as_str(), number(after), batch, number(limit as u64)), stored_line)
+            let mut lines = Vec::new();
+            walk(tx, &sku, after.as_ref(), |line, eta| {
+                if filter.admits(&line) {
+                    lines.push(StoredLine { sku: sku.clone(), line, eta });
+                }
+                Ok(lines.len() < limit)
+            })?;
+            Ok(lines)
         })
         .await
     }
@@ -99,7 +96,7 @@ impl Reader for SqliteDatabase {
         let reference = reference.clone();
         self.read(move |tx| {
             all(tx, "SELECT sku FROM batches WHERE reference = ?1 ORDER BY sku", [reference.as_str()], |row| {
-                rows::sku(row.get_ref(0).map_err(store_error)?.as_str().map_err(damaged)?)
+                rows::sku(text_at(row, 0)?)
             })
         })
         .await
@@ -171,8 +168,7 @@ fn by_sku<'a, T: 'a>(
             Ok(row) => row?,
             Err(error) => return Some(Err(store_error(error))),
         };
-        let name = row.get_ref(sku).map_err(store_error).and_then(|name| name.as_str().map_err(damaged));
-        Some(name.and_then(rows::sku).and_then(|sku| Ok((sku, make(row)?))))
+        Some(text_at(row, sku).and_then(rows::sku).and_then(|sku| Ok((sku, make(row)?))))
     }));
     Ok(rows.peekable())
 }

@@ -1,6 +1,8 @@
 //! The write side: one transaction at a time, on the one connection that writes.
 
-use allocation_domain::{AcceptedLine, BatchRef, LineKey, OrderId, Product, Sku};
+use std::collections::BTreeMap;
+
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Sku};
 use allocation_service_layer::ports::database::{
     Change, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction,
 };
@@ -9,7 +11,7 @@ use rusqlite::{CachedStatement, Connection};
 use time::OffsetDateTime;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{BATCH, LINE, all, batch, line, store_error};
+use super::{BATCH, LINE, all, batch, chained, line, number_at, store_error, walk};
 use crate::rows::{self, count, damaged, number};
 
 /// A transaction that owns the writing connection until it ends. Its futures never wait: SQLite does its work when called.
@@ -17,30 +19,98 @@ pub struct SqliteTransaction {
     connection: OwnedMutexGuard<Connection>,
     now: OffsetDateTime,
     finished: bool,
+    /// The newest line of each product loaded: where new ones are chained on.
+    newest: BTreeMap<Sku, Option<LineKey>>,
 }
 
 impl SqliteTransaction {
     pub(super) fn begin(connection: OwnedMutexGuard<Connection>, now: OffsetDateTime) -> StoreResult<Self> {
         // IMMEDIATE: takes the write lock now, so that what is read below can't be stale when it is written.
         connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
-        Ok(Self { connection, now, finished: false })
+        Ok(Self { connection, now, finished: false, newest: BTreeMap::new() })
     }
 
     fn statement(&self, sql: &str) -> StoreResult<CachedStatement<'_>> {
         self.connection.prepare_cached(sql).map_err(store_error)
     }
 
-    fn product(&self, sku: &Sku) -> StoreResult<Option<Product>> {
+    fn product(&mut self, sku: &Sku) -> StoreResult<Option<Product>> {
         let head = all(
             &self.connection,
-            "SELECT version, backordered, out_of_stock_raised FROM products WHERE sku = ?1",
+            "SELECT version, backordered, out_of_stock_raised, newest_order_id, newest_line FROM products WHERE sku = ?1",
             [sku.as_str()],
-            |row| row.try_into().map_err(store_error),
+            |row| Ok((number_at(row, 0)?, number_at(row, 1)?, row.get(2).map_err(store_error)?, chained(row, 3)?)),
         )?;
-        let Some(&(version, backordered, raised)) = head.first() else { return Ok(None) };
+        let Some((version, backordered, raised, newest)) = head.into_iter().next() else { return Ok(None) };
+        self.newest.insert(sku.clone(), newest);
         let open = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND is_open");
         let batches = all(&self.connection, &open, [sku.as_str()], batch)?;
         Ok(Some(Product::restore(sku.clone(), count(version)?, count(backordered)?, raised, batches)))
+    }
+
+    fn save_batch(&self, sku: &str, kind: Change, batch: &Batch) -> StoreResult<()> {
+        let sql = match kind {
+            Change::Insert => {
+                "INSERT INTO batches (quantity, allocated, eta, revision, is_open, sku, reference)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            }
+            Change::Update => {
+                "UPDATE batches SET quantity = ?1, allocated = ?2, eta = ?3, revision = ?4, is_open = ?5
+                 WHERE sku = ?6 AND reference = ?7"
+            }
+        };
+        let params = (
+            number(batch.quantity.units()),
+            number(batch.allocated),
+            batch.eta.map(date_text),
+            number(batch.revision),
+            batch.is_open(),
+            sku,
+            batch.reference.as_str(),
+        );
+        self.statement(sql)?.execute(params).map_err(store_error)?;
+        Ok(())
+    }
+
+    fn update_line(&self, sku: &str, line: &AcceptedLine) -> StoreResult<()> {
+        let mut update = self.statement(
+            "UPDATE lines SET allocated = ?1, backordered = ?2, cancelled = ?3, batch = ?4
+             WHERE order_id = ?5 AND sku = ?6 AND line = ?7",
+        )?;
+        let params = (
+            number(line.allocated()),
+            number(line.backordered()),
+            number(line.cancelled()),
+            line.batch().map(BatchRef::as_str),
+            line.key.order_id.as_str(),
+            sku,
+            line.key.line.as_str(),
+        );
+        update.execute(params).map_err(store_error)?;
+        Ok(())
+    }
+
+    fn insert_line(&self, sku: &str, line: &AcceptedLine, previous: Option<&LineKey>) -> StoreResult<()> {
+        let mut insert = self.statement(
+            "INSERT INTO lines (requested, allocated, backordered, cancelled, batch, order_id, sku, line, accepted,
+                                previous_order_id, previous_line)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        let params = (
+            number(line.requested.units()),
+            number(line.allocated()),
+            number(line.backordered()),
+            number(line.cancelled()),
+            line.batch().map(BatchRef::as_str),
+            line.key.order_id.as_str(),
+            sku,
+            line.key.line.as_str(),
+            number(line.accepted),
+            previous.map(|key| key.order_id.as_str()),
+            previous.map(|key| key.line.as_str()),
+        );
+        insert.execute(params).map_err(store_error)?;
+        Ok(())
     }
 }
 
@@ -74,7 +144,7 @@ impl Transaction for SqliteTransaction {
 
 impl ProductRepository for SqliteTransaction {
     async fn load(&mut self, wanted: &Selection) -> StoreResult<Vec<Product>> {
-        let mut products = std::collections::BTreeMap::new();
+        let mut products = BTreeMap::new();
         for sku in &wanted.skus {
             if let Some(product) = self.product(sku)? {
                 products.insert(sku.clone(), product);
@@ -113,11 +183,14 @@ impl ProductRepository for SqliteTransaction {
     }
 
     async fn newest_lines(&mut self, sku: &Sku, reference: &BatchRef, limit: usize) -> StoreResult<Vec<AcceptedLine>> {
-        let sql = format!(
-            "SELECT {LINE} FROM lines l INDEXED BY lines_by_seniority
-             WHERE sku = ?1 AND batch = ?2 ORDER BY accepted DESC LIMIT ?3"
-        );
-        all(&self.connection, &sql, (sku.as_str(), reference.as_str(), number(limit as u64)), line)
+        let mut newest = Vec::new();
+        walk(&self.connection, sku, None, |line, _| {
+            if line.batch() == Some(reference) {
+                newest.push(line);
+            }
+            Ok(newest.len() < limit)
+        })?;
+        Ok(newest)
     }
 
     async fn waiting_lines(
@@ -139,74 +212,41 @@ impl ProductRepository for SqliteTransaction {
         for change in changes {
             let product = change.product;
             let sku = product.sku().as_str();
-            let head = (sku, number(product.version()), number(product.backordered()), product.out_of_stock_raised());
-            if change.saved_version == 0 {
-                self.statement(
-                    "INSERT INTO products (sku, version, backordered, out_of_stock_raised) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(head)
-                .map_err(store_error)?;
-            } else {
-                let (sku, version, backordered, raised) = head;
-                let updated = self
-                    .statement(
-                        "UPDATE products SET version = ?2, backordered = ?3, out_of_stock_raised = ?4
-                         WHERE sku = ?1 AND version = ?5",
-                    )?
-                    .execute((sku, version, backordered, raised, number(change.saved_version)))
-                    .map_err(store_error)?;
-                if updated != 1 {
-                    return Err(StoreError::Conflict(format!("{sku} is not at version {}", change.saved_version)));
-                }
-            }
             for (kind, batch) in &change.batches {
-                let sql = match kind {
-                    Change::Insert => {
-                        "INSERT INTO batches (quantity, allocated, eta, revision, is_open, sku, reference)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
-                    }
-                    Change::Update => {
-                        "UPDATE batches SET quantity = ?1, allocated = ?2, eta = ?3, revision = ?4, is_open = ?5
-                         WHERE sku = ?6 AND reference = ?7"
-                    }
-                };
-                let params = (
-                    number(batch.quantity.units()),
-                    number(batch.allocated),
-                    batch.eta.map(date_text),
-                    number(batch.revision),
-                    batch.is_open(),
-                    sku,
-                    batch.reference.as_str(),
-                );
-                self.statement(sql)?.execute(params).map_err(store_error)?;
+                self.save_batch(sku, *kind, batch)?;
             }
-            for (kind, line) in &change.lines {
-                let sql = match kind {
-                    Change::Insert => {
-                        "INSERT INTO lines
-                             (requested, allocated, backordered, cancelled, batch, order_id, sku, line, accepted)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-                    }
-                    // `accepted` never changes; it is named so that both forms take the same parameters.
-                    Change::Update => {
-                        "UPDATE lines SET requested = ?1, allocated = ?2, backordered = ?3, cancelled = ?4, batch = ?5
-                         WHERE order_id = ?6 AND sku = ?7 AND line = ?8 AND accepted = ?9"
-                    }
-                };
-                let params = (
-                    number(line.requested.units()),
-                    number(line.allocated()),
-                    number(line.backordered()),
-                    number(line.cancelled()),
-                    line.batch().map(BatchRef::as_str),
-                    line.key.order_id.as_str(),
-                    sku,
-                    line.key.line.as_str(),
-                    number(line.accepted),
-                );
-                self.statement(sql)?.execute(params).map_err(store_error)?;
+            let mut newest = self.newest.remove(product.sku()).flatten();
+            let (mut new, known): (Vec<_>, Vec<_>) = change.lines.iter().partition(|(kind, _)| *kind == Change::Insert);
+            new.sort_by_key(|(_, line)| line.accepted);
+            for (_, line) in new {
+                self.insert_line(sku, line, newest.as_ref())?;
+                newest = Some(line.key.clone());
             }
+            for (_, line) in known {
+                self.update_line(sku, line)?;
+            }
+            // One statement for both cases would say `ON CONFLICT`, and then no conflict would be found.
+            let sql = if change.saved_version == 0 {
+                "INSERT INTO products (version, backordered, out_of_stock_raised, newest_order_id, newest_line, sku)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?7 = 0"
+            } else {
+                "UPDATE products SET version = ?1, backordered = ?2, out_of_stock_raised = ?3, newest_order_id = ?4,
+                                     newest_line = ?5
+                 WHERE sku = ?6 AND version = ?7"
+            };
+            let params = (
+                number(product.version()),
+                number(product.backordered()),
+                product.out_of_stock_raised(),
+                newest.as_ref().map(|key| key.order_id.as_str()),
+                newest.as_ref().map(|key| key.line.as_str()),
+                sku,
+                number(change.saved_version),
+            );
+            if self.statement(sql)?.execute(params).map_err(store_error)? != 1 {
+                return Err(StoreError::Conflict(format!("{sku} is not at version {}", change.saved_version)));
+            }
+            self.newest.insert(product.sku().clone(), newest);
         }
         Ok(())
     }

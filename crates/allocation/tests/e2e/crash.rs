@@ -65,14 +65,14 @@ async fn a_kill_loses_no_promise_that_was_answered_and_no_event(on: On) {
     }
 
     let service = store.serve().await;
-    let (mut stored, mut after) = (BTreeSet::new(), 0);
+    let (mut stored, mut after) = (BTreeSet::new(), String::new());
     loop {
         let page = service.get(&format!("/v1/products/HOT/lines?limit=1000&after={after}")).await.expect(200).json();
         for line in page["lines"].as_array().unwrap() {
             stored.insert(line["order_id"].as_str().unwrap().to_owned());
         }
-        match page["next"].as_u64() {
-            Some(next) => after = next,
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
             None => break,
         }
     }

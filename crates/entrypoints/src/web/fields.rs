@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use allocation_domain::{BatchQuantity, BatchRef, Eta, OrderId, Quantity, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Quantity, Sku};
 use allocation_service_layer::ports::reader::LineStateName;
 use allocation_service_layer::wire::parse_date;
 use axum::body::Bytes;
@@ -12,6 +12,8 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -113,6 +115,28 @@ impl Parse for LineStateName {
             Scalar::Text("cancelled") => Ok(Self::Cancelled),
             _ => Err("must be allocated, backordered or cancelled".into()),
         }
+    }
+}
+
+/// A place in a list of lines, opaque to clients: the line before it.
+pub(crate) struct LineCursor(pub(crate) LineKey);
+
+impl fmt::Display for LineCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No key has a control character in it.
+        let text = format!("{}\n{}", self.0.line, self.0.order_id);
+        f.write_str(&URL_SAFE_NO_PAD.encode(text))
+    }
+}
+
+impl Parse for LineCursor {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let Scalar::Text(text) = value else { return Err("must be a text".into()) };
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let key = decoded.as_deref().and_then(|text| text.split_once('\n')).and_then(|(line, order_id)| {
+            Some(LineKey { order_id: OrderId::new(order_id).ok()?, line: LineId::new(line).ok()? })
+        });
+        key.map(Self).ok_or_else(|| "must be `next` of the page before".into())
     }
 }
 

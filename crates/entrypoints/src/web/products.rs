@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, Limit, PathFields, QueryFields, Unknown};
+use super::fields::{Body, Faults, Field, Limit, LineCursor, PathFields, QueryFields, Unknown};
 use super::orders::Line;
 use super::problem::Problem;
 use super::{Caused, WebState};
@@ -159,10 +159,10 @@ struct ProductPage {
 /// A page of lines.
 #[derive(Serialize, ToSchema)]
 struct LinePage {
-    /// Lines by seniority.
+    /// Lines, newest first.
     lines: Vec<Line>,
     /// What to give as `after` for the next page; null on the last.
-    next: Option<u64>,
+    next: Option<String>,
 }
 
 /// Declares a batch.
@@ -295,14 +295,14 @@ async fn list_products(State(state): State<WebState>, mut query: QueryFields) ->
     Ok(Json(ProductPage { products: products.into_iter().map(Product::from).collect(), next }))
 }
 
-/// A product's lines by seniority: who is promised, who waits, who would be hit by a cut.
+/// A product's lines, newest first, which is the order in which a cut would hit them: who is promised, who waits.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/lines", tag = "products",
     params(
         ("sku" = String, Path, description = "The product"),
         ("state" = Option<String>, Query, description = "Only lines that are `allocated`, `backordered` or `cancelled`"),
         ("batch" = Option<String>, Query, description = "Only lines placed in this batch"),
-        ("after" = Option<u64>, Query, description = "`next` of the page before"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
@@ -321,14 +321,15 @@ async fn list_lines(
     let sku = path.get::<Sku>(&mut faults, "sku");
     let filter =
         LineFilter { state: query.take(&mut faults, "state"), batch: query.take::<BatchRef>(&mut faults, "batch") };
-    let after = query.take::<u64>(&mut faults, "after").unwrap_or(0);
+    let after = query.take::<LineCursor>(&mut faults, "after").map(|LineCursor(key)| key);
     let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
     query.finish(&mut faults);
     let sku = faults.or(sku)?;
-    match views::product_lines(state.reader.as_ref(), &sku, &filter, after, limit, state.today()).await? {
+    match views::product_lines(state.reader.as_ref(), &sku, &filter, after.as_ref(), limit, state.today()).await? {
         None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
         Some(lines) => {
-            let next = lines.last().filter(|_| lines.len() == limit).map(|last| last.accepted);
+            let next =
+                lines.last().filter(|_| lines.len() == limit).map(|last| LineCursor(last.key.clone()).to_string());
             Ok(Json(LinePage { lines: lines.into_iter().map(Line::from).collect(), next }))
         }
     }

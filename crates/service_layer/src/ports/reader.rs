@@ -1,6 +1,6 @@
 //! The read side of a store. Each call is one consistent read.
 
-use allocation_domain::{AcceptedLine, BatchRef, Eta, OrderId, Product, Sku};
+use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, OrderId, Product, Sku};
 use async_trait::async_trait;
 
 use super::database::StoreResult;
@@ -26,6 +26,19 @@ pub struct LineFilter {
     pub batch: Option<BatchRef>,
 }
 
+impl LineFilter {
+    /// Whether the line is to be listed.
+    pub fn admits(&self, line: &AcceptedLine) -> bool {
+        let state = match self.state {
+            None => true,
+            Some(LineStateName::Allocated) => line.allocated() > 0,
+            Some(LineStateName::Backordered) => line.backordered() > 0,
+            Some(LineStateName::Cancelled) => line.cancelled() > 0,
+        };
+        state && self.batch.as_ref().is_none_or(|batch| line.batch() == Some(batch))
+    }
+}
+
 /// The name of a line's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineStateName {
@@ -46,12 +59,12 @@ pub trait Reader: Send + Sync + 'static {
     /// Products after `after` in byte order.
     async fn products(&self, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<Product>>;
 
-    /// Lines of a product accepted after `after`, by seniority.
+    /// Lines of a product, newest first, from the one after `after` on.
     async fn product_lines(
         &self,
         sku: &Sku,
         filter: &LineFilter,
-        after: u64,
+        after: Option<&LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>>;
 

@@ -105,7 +105,7 @@ macro_rules! store_contract {
             the_last_notification_is_remembered,
             dead_letters_are_kept,
             products_are_listed_in_byte_order,
-            a_products_lines_are_listed_by_seniority,
+            a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,
             a_shipment_knows_its_products,
             the_books_balance_after_everything,

@@ -4,7 +4,9 @@ use allocation_service_layer::ports::reader::{LineFilter, LineStateName};
 use allocation_service_layer::verify::verify;
 
 use super::{Fixture, Store};
-use crate::shorthand::{allocate, change_eta, change_quantity, create_batch, day, deallocate, order, reference, sku};
+use crate::shorthand::{
+    allocate, change_eta, change_quantity, create_batch, day, deallocate, key, order, reference, sku,
+};
 
 /// In pages.
 pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
@@ -26,8 +28,8 @@ pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
     assert!(store.product(&sku("D")).await.expect("a read").is_none());
 }
 
-/// Who is promised, who waits, who has gone.
-pub async fn a_products_lines_are_listed_by_seniority<S: Store>(fixture: Fixture<S>) {
+/// Who is promised, who waits, who has gone; those whom a cut would hit first come first.
+pub async fn a_products_lines_are_listed_newest_first<S: Store>(fixture: Fixture<S>) {
     fixture
         .handle([
             create_batch("b", "A", 10, None),
@@ -39,21 +41,24 @@ pub async fn a_products_lines_are_listed_by_seniority<S: Store>(fixture: Fixture
             change_quantity("b", "A", 3),
         ])
         .await;
-    let list = async |filter: LineFilter, after, limit| -> Vec<(String, u64)> {
-        let lines = fixture.store.product_lines(&sku("A"), &filter, after, limit).await.expect("lines");
+    let list = async |filter: LineFilter, after: Option<&str>, limit| -> Vec<(String, u64)> {
+        let after = after.map(key);
+        let lines = fixture.store.product_lines(&sku("A"), &filter, after.as_ref(), limit).await.expect("lines");
         lines.into_iter().map(|stored| (stored.line.key.order_id.to_string(), stored.line.accepted)).collect()
     };
     let named = |names: &[(&str, u64)]| -> Vec<(String, u64)> {
         names.iter().map(|(name, accepted)| ((*name).to_owned(), *accepted)).collect()
     };
     let state = |state| LineFilter { state: Some(state), batch: None };
-    assert_eq!(list(LineFilter::default(), 0, 10).await, named(&[("z", 2), ("y", 3), ("x", 4)]));
-    assert_eq!(list(LineFilter::default(), 2, 1).await, named(&[("y", 3)]));
-    assert_eq!(list(state(LineStateName::Allocated), 0, 10).await, named(&[("z", 2)]));
-    assert_eq!(list(state(LineStateName::Backordered), 0, 10).await, named(&[("x", 4)]));
-    assert_eq!(list(state(LineStateName::Cancelled), 0, 10).await, named(&[("y", 3)]));
+    assert_eq!(list(LineFilter::default(), None, 10).await, named(&[("x", 4), ("y", 3), ("z", 2)]));
+    assert_eq!(list(LineFilter::default(), Some("x"), 1).await, named(&[("y", 3)]));
+    assert_eq!(list(LineFilter::default(), Some("z"), 1).await, []);
+    assert_eq!(list(LineFilter::default(), Some("unknown"), 1).await, []);
+    assert_eq!(list(state(LineStateName::Allocated), None, 10).await, named(&[("z", 2)]));
+    assert_eq!(list(state(LineStateName::Backordered), None, 10).await, named(&[("x", 4)]));
+    assert_eq!(list(state(LineStateName::Cancelled), None, 10).await, named(&[("y", 3)]));
     let of_batch = LineFilter { state: None, batch: Some(reference("b")) };
-    assert_eq!(list(of_batch, 0, 10).await, named(&[("z", 2)]));
+    assert_eq!(list(of_batch, None, 10).await, named(&[("z", 2)]));
 }
 
 /// One consistent read, over all products.
