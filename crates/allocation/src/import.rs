@@ -262,7 +262,7 @@ impl<D: Database> Import<'_, D> {
     }
 
     async fn push(&mut self, command: Command) -> Result<(), Failure> {
-        self.waiting.push(Message { command, cause: self.cause.clone() });
+        self.waiting.push(Message::new(command, self.cause.clone()));
         if self.waiting.len() >= TOGETHER { self.flush().await } else { Ok(()) }
     }
 

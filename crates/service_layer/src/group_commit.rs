@@ -10,7 +10,7 @@ use allocation_domain::Command;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::handlers::{BatchReply, Reply, Verdict};
+use crate::handlers::{self, Verdict};
 use crate::message_bus::{Message, MessageBus};
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
@@ -128,17 +128,21 @@ impl LaneHandle {
         verdict.await.unwrap_or(Err(HandlerError::Stopping))
     }
 
-    /// Goes on with a command that needs more units of work than one, letting others in between.
-    async fn finish(&self, message: Message, mut so_far: BatchReply) -> Result<Verdict, HandlerError> {
-        while so_far.unfinished {
-            match self.once(message.clone()).await {
-                Ok(Ok(Reply::Batch(next))) => so_far = next.after(so_far),
-                // Half done is no state to stop in for want of a place in the queue.
-                Err(HandlerError::Overloaded) => tokio::time::sleep(Duration::from_millis(10)).await,
-                other => return other,
-            }
+    /// As `once`, and goes on with a command that needs more units of work than one, letting others in between.
+    async fn to_the_end(&self, message: Message) -> Result<Verdict, HandlerError> {
+        let mut verdict = self.once(message.clone()).await?;
+        while let Some(rest) = message.rest(&verdict) {
+            verdict = match self.once(rest).await {
+                Ok(next) => handlers::joined(verdict, next),
+                Err(HandlerError::Overloaded) => {
+                    // Half done is no state to stop in for want of a place in the queue.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
         }
-        Ok(Ok(Reply::Batch(so_far)))
+        Ok(verdict)
     }
 }
 
@@ -151,12 +155,7 @@ impl Commands for LaneHandle {
         }
         // In a task of its own, so that a caller who hangs up does not stop a large cut half way.
         let lane = self.clone();
-        let work = tokio::spawn(async move {
-            match lane.once(message.clone()).await {
-                Ok(Ok(Reply::Batch(reply))) if reply.unfinished => lane.finish(message, reply).await,
-                other => other,
-            }
-        });
+        let work = tokio::spawn(async move { lane.to_the_end(message).await });
         work.await.unwrap_or(Err(HandlerError::Stopping))
     }
 }

@@ -7,7 +7,7 @@ use allocation_domain::commands::{
     Allocate, ChangeBatchEta, ChangeBatchQuantity, CreateBatch, Deallocate, DeclareBatch, Precondition,
 };
 use allocation_domain::product::{Decision, Declared, Displaced};
-use allocation_domain::{BatchQuantity, BatchRef, Rejection, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, LineKey, Rejection, Sku};
 
 use crate::ports::database::{StoreResult, Transaction};
 use crate::unit_of_work::UnitOfWork;
@@ -41,20 +41,23 @@ pub struct BatchReply {
     pub displaced: Vec<Displaced>,
     /// How many lost their place.
     pub displaced_total: u64,
-    /// There was more to displace than one unit of work should hold: the command is to be handled again.
-    pub unfinished: bool,
+    /// There was more to displace than one unit of work should hold: the command is to be handled again, and goes on after this line.
+    pub unfinished: Option<LineKey>,
 }
 
-impl BatchReply {
-    /// The reply to the whole of a command that took several units of work: `earlier` was the one before this.
-    pub fn after(mut self, earlier: Self) -> Self {
-        let mut displaced = earlier.displaced;
-        displaced.extend(self.displaced);
-        displaced.truncate(LISTED);
-        self.displaced = displaced;
-        self.displaced_total += earlier.displaced_total;
-        self.declared = earlier.declared;
-        self
+/// The verdict on the whole of a command that took several units of work, from those on its first part and on its next.
+pub fn joined(first: Verdict, next: Verdict) -> Verdict {
+    match (first, next) {
+        (Ok(Reply::Batch(first)), Ok(Reply::Batch(mut next))) => {
+            let mut displaced = first.displaced;
+            displaced.extend(next.displaced);
+            displaced.truncate(LISTED);
+            next.displaced = displaced;
+            next.displaced_total += first.displaced_total;
+            next.declared = first.declared;
+            Ok(Reply::Batch(next))
+        }
+        (_, next) => next,
     }
 }
 
@@ -84,10 +87,16 @@ pub fn create_batch<T: Transaction>(cmd: &CreateBatch, uow: &mut UnitOfWork<T>) 
 }
 
 /// Creates a batch, or changes a known one to what is declared.
-pub async fn declare_batch<T: Transaction>(cmd: &DeclareBatch, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+pub async fn declare_batch<T: Transaction>(
+    cmd: &DeclareBatch,
+    resume: Option<&LineKey>,
+    uow: &mut UnitOfWork<T>,
+) -> StoreResult<Verdict> {
     let DeclareBatch { sku, reference, qty, eta, precondition } = cmd;
     let known = uow.product(sku).and_then(|product| product.batch(reference));
     let holds = match precondition {
+        // It held when the cut was begun.
+        _ if resume.is_some() => true,
         Precondition::None => true,
         Precondition::Exists => known.is_some(),
         Precondition::Revision(revisions) => known.is_some_and(|batch| revisions.contains(&batch.revision)),
@@ -104,7 +113,7 @@ pub async fn declare_batch<T: Transaction>(cmd: &DeclareBatch, uow: &mut UnitOfW
     {
         return Ok(Err(rejection));
     }
-    let mut cut = match change_quantity(uow, sku, reference, *qty).await? {
+    let mut cut = match change_quantity(uow, sku, reference, *qty, resume).await? {
         Ok(cut) => cut,
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -121,9 +130,10 @@ pub async fn declare_batch<T: Transaction>(cmd: &DeclareBatch, uow: &mut UnitOfW
 /// Corrects a batch's quantity.
 pub async fn change_batch_quantity<T: Transaction>(
     cmd: &ChangeBatchQuantity,
+    resume: Option<&LineKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    let cut = change_quantity(uow, &cmd.sku, &cmd.reference, cmd.qty).await?;
+    let cut = change_quantity(uow, &cmd.sku, &cmd.reference, cmd.qty, resume).await?;
     Ok(cut.map(|cut| batch_reply(uow, &cmd.sku, &cmd.reference, cut)))
 }
 
@@ -138,11 +148,11 @@ pub fn change_batch_eta<T: Transaction>(cmd: &ChangeBatchEta, uow: &mut UnitOfWo
 struct Cut {
     declared: Declared,
     displaced: Vec<Displaced>,
-    unfinished: bool,
+    unfinished: Option<LineKey>,
 }
 
 impl Cut {
-    const NONE: Self = Self { declared: Declared::Same, displaced: Vec::new(), unfinished: false };
+    const NONE: Self = Self { declared: Declared::Same, displaced: Vec::new(), unfinished: None };
 }
 
 async fn change_quantity<T: Transaction>(
@@ -150,20 +160,28 @@ async fn change_quantity<T: Transaction>(
     sku: &Sku,
     reference: &BatchRef,
     to: BatchQuantity,
+    resume: Option<&LineKey>,
 ) -> StoreResult<Result<Cut, Rejection>> {
     let Some(product) = uow.product(sku) else {
         return Ok(Err(Rejection::UnknownSku(vec![sku.clone()])));
     };
     // Every line has a unit at least, so no more lines than units can lose their place.
     let lacking = usize::try_from(product.lacking(reference, to)).unwrap_or(usize::MAX);
-    let newest = match lacking.min(CUT_STEP) {
-        0 => Vec::new(),
-        limit => uow.newest_lines(sku, reference, limit).await?,
-    };
+    let mut newest = Vec::new();
+    if lacking > 0 {
+        let limit = lacking.min(CUT_STEP);
+        newest = uow.newest_lines(sku, reference, resume, limit).await?;
+        if newest.is_empty() && resume.is_some() {
+            // Newer lines have taken places that others gave back meanwhile.
+            newest = uow.newest_lines(sku, reference, None, limit).await?;
+        }
+    }
     let product = uow.product_mut(sku).expect("seen above");
     Ok(product.change_batch_quantity(reference, to, &newest).map(|(declared, displaced)| {
         let reached = product.batch(reference).map(|batch| batch.quantity);
-        Cut { declared, unfinished: !displaced.is_empty() && reached != Some(to), displaced }
+        // They are listed by seniority, so the first is the last that lost its place.
+        let last = displaced.first().filter(|_| reached != Some(to)).map(|displaced| displaced.line.clone());
+        Cut { declared, unfinished: last, displaced }
     }))
 }
 

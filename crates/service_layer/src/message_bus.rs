@@ -4,11 +4,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_domain::{Command, Event, Sku};
+use allocation_domain::{Command, Event, LineKey, Sku};
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use crate::handlers::{self, Reply, Verdict};
+use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, StoreError, StoreResult, Transaction};
@@ -22,6 +22,25 @@ pub struct Message {
     pub command: Command,
     /// Who wants it.
     pub cause: Cause,
+    /// Where a large cut goes on that was begun in an earlier unit of work: after this line, the last that lost its place.
+    pub resume: Option<LineKey>,
+}
+
+impl Message {
+    /// A command that was not begun yet.
+    pub fn new(command: Command, cause: Cause) -> Self {
+        Self { command, cause, resume: None }
+    }
+
+    /// What is left of the command after a unit of work that gave this verdict; `None` when it is done.
+    pub fn rest(&self, verdict: &Verdict) -> Option<Self> {
+        match verdict {
+            Ok(Reply::Batch(BatchReply { unfinished: Some(last), .. })) => {
+                Some(Self { resume: Some(last.clone()), ..self.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How often a unit of work is tried again after a conflict.
@@ -70,15 +89,11 @@ impl<D: Database> MessageBus<D> {
     pub async fn handle_batch(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
         let mut verdicts = self.handle_once(messages).await;
         for (message, verdict) in messages.iter().zip(&mut verdicts) {
-            while let Ok(Ok(Reply::Batch(reply))) = verdict
-                && reply.unfinished
+            while let Ok(done) = verdict
+                && let Some(rest) = message.rest(done)
             {
-                let earlier = reply.clone();
-                *verdict = match self.handle_once(std::slice::from_ref(message)).await.pop() {
-                    Some(Ok(Ok(Reply::Batch(next)))) => Ok(Ok(Reply::Batch(next.after(earlier)))),
-                    Some(other) => other,
-                    None => break,
-                };
+                let next = self.handle_once(&[rest]).await.pop().expect("one message has one verdict");
+                *verdict = next.map(|next| handlers::joined(done.clone(), next));
             }
         }
         verdicts
@@ -144,7 +159,7 @@ impl<D: Database> MessageBus<D> {
         uow.load(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         let mut verdicts = Vec::with_capacity(messages.len());
         for message in messages {
-            let mut verdict = dispatch(&message.command, &mut uow).await?;
+            let mut verdict = dispatch(message, &mut uow).await?;
             let mut events = uow.gather(&message.cause);
             while !events.is_empty() {
                 for sku in stock_freed(&events) {
@@ -169,11 +184,12 @@ impl<D: Database> MessageBus<D> {
 }
 
 /// Which handler does a command's job.
-async fn dispatch<T: Transaction>(command: &Command, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
-    match command {
+async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    let resume = message.resume.as_ref();
+    match &message.command {
         Command::CreateBatch(cmd) => Ok(handlers::create_batch(cmd, uow)),
-        Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, uow).await,
-        Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, uow).await,
+        Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, resume, uow).await,
+        Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, resume, uow).await,
         Command::ChangeBatchEta(cmd) => Ok(handlers::change_batch_eta(cmd, uow)),
         Command::Allocate(cmd) => Ok(handlers::allocate(cmd, uow)),
         Command::Deallocate(cmd) => Ok(handlers::deallocate(cmd, uow)),

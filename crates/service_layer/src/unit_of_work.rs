@@ -157,10 +157,16 @@ impl<T: Transaction> UnitOfWork<T> {
         gathered
     }
 
-    /// Brings the newest lines placed in a batch to hand, at most `limit`, and names them, newest first.
-    pub async fn newest_lines(&mut self, sku: &Sku, batch: &BatchRef, limit: usize) -> StoreResult<Vec<LineKey>> {
+    /// Brings the newest lines placed in a batch to hand, or those after `after`, at most `limit`, and names them, newest first.
+    pub async fn newest_lines(
+        &mut self,
+        sku: &Sku,
+        batch: &BatchRef,
+        after: Option<&LineKey>,
+        limit: usize,
+    ) -> StoreResult<Vec<LineKey>> {
         self.write().await?;
-        let lines = self.tx.newest_lines(sku, batch, limit).await?;
+        let lines = self.tx.newest_lines(sku, batch, after, limit).await?;
         Ok(self.remember(sku, lines).into_iter().map(|(key, _)| key).collect())
     }
 

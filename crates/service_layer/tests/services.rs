@@ -407,9 +407,10 @@ impl ProductRepository for GatedTransaction {
         &mut self,
         sku: &allocation_domain::Sku,
         reference: &allocation_domain::BatchRef,
+        after: Option<&allocation_domain::LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<allocation_domain::AcceptedLine>> {
-        self.tx.newest_lines(sku, reference, limit).await
+        self.tx.newest_lines(sku, reference, after, limit).await
     }
 
     async fn waiting_lines(

@@ -126,9 +126,17 @@ impl ProductRepository for FakeTransaction {
         Ok(lines.filter(|(_, k)| orders.contains(&k.order_id)).map(|(sku, key)| (sku.clone(), key.clone())).collect())
     }
 
-    async fn newest_lines(&mut self, sku: &Sku, reference: &BatchRef, limit: usize) -> StoreResult<Vec<AcceptedLine>> {
+    async fn newest_lines(
+        &mut self,
+        sku: &Sku,
+        reference: &BatchRef,
+        after: Option<&LineKey>,
+        limit: usize,
+    ) -> StoreResult<Vec<AcceptedLine>> {
         let Some(row) = self.copy.products.get(sku) else { return Ok(Vec::new()) };
-        let mut lines: Vec<_> = row.lines.values().filter(|line| line.batch() == Some(reference)).cloned().collect();
+        let before = after.and_then(|key| row.lines.get(key)).map_or(u64::MAX, |line| line.accepted);
+        let fits = |line: &&AcceptedLine| line.batch() == Some(reference) && line.accepted < before;
+        let mut lines: Vec<_> = row.lines.values().filter(fits).cloned().collect();
         lines.sort_by_key(|line| std::cmp::Reverse(line.accepted));
         lines.truncate(limit);
         Ok(lines)

@@ -88,7 +88,7 @@ pub fn deallocate(order_id: &str, of: Option<&str>) -> Command {
 
 /// A command from a test.
 pub fn message(command: Command) -> Message {
-    Message { command, cause: cause() }
+    Message::new(command, cause())
 }
 
 /// A test as the cause of what happens.

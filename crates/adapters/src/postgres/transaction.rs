@@ -236,13 +236,24 @@ impl ProductRepository for PostgresTransaction {
         rows.iter().map(|row| Ok((rows::sku(get(row, 0)?)?, rows::line_key(get(row, 1)?, get(row, 2)?)?))).collect()
     }
 
-    async fn newest_lines(&mut self, sku: &Sku, reference: &BatchRef, limit: usize) -> StoreResult<Vec<AcceptedLine>> {
+    async fn newest_lines(
+        &mut self,
+        sku: &Sku,
+        reference: &BatchRef,
+        after: Option<&LineKey>,
+        limit: usize,
+    ) -> StoreResult<Vec<AcceptedLine>> {
         let sql = format!(
-            "SELECT {LINE} FROM lines l WHERE l.sku = $1 AND l.batch = $2 ORDER BY l.sku DESC, l.accepted DESC LIMIT $3"
+            "SELECT {LINE} FROM lines l WHERE l.sku = $1 AND l.batch = $2 AND l.accepted < coalesce(
+                 (SELECT accepted FROM lines WHERE order_id = $3 AND sku = $1 AND line = $4), {})
+             ORDER BY l.sku DESC, l.accepted DESC LIMIT $5",
+            i64::MAX
         );
         let params: Vec<Param> = vec![
             Box::new(sku.as_str().to_owned()),
             Box::new(reference.as_str().to_owned()),
+            Box::new(after.map(|key| key.order_id.as_str().to_owned())),
+            Box::new(after.map(|key| key.line.as_str().to_owned())),
             Box::new(number(limit as u64)),
         ];
         self.query(Statement::new(sql, params)).await?.iter().map(line).collect()

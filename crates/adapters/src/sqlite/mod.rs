@@ -206,10 +206,11 @@ fn walk(
          FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
          WHERE l.order_id = ?1 AND l.sku = ?2 AND l.line = ?3"
     );
-    let read = |key: &LineKey| {
-        let named = (key.order_id.as_str(), sku.as_str(), key.line.as_str());
-        let found = all(connection, &sql, named, |row| Ok((line(row)?, eta(row, 6)?, chained(row, 7)?)))?;
-        Ok::<_, StoreError>(found.into_iter().next())
+    let mut by_key = connection.prepare_cached(&sql).map_err(store_error)?;
+    let mut read = |key: &LineKey| {
+        let mut found = by_key.query((key.order_id.as_str(), sku.as_str(), key.line.as_str())).map_err(store_error)?;
+        let row = found.next().map_err(store_error)?;
+        row.map(|row| Ok((line(row)?, eta(row, 6)?, chained(row, 7)?))).transpose()
     };
     let mut next = if let Some(key) = after {
         read(key)?.and_then(|(_, _, previous)| previous)

@@ -182,9 +182,15 @@ impl ProductRepository for SqliteTransaction {
         Ok(keys)
     }
 
-    async fn newest_lines(&mut self, sku: &Sku, reference: &BatchRef, limit: usize) -> StoreResult<Vec<AcceptedLine>> {
+    async fn newest_lines(
+        &mut self,
+        sku: &Sku,
+        reference: &BatchRef,
+        after: Option<&LineKey>,
+        limit: usize,
+    ) -> StoreResult<Vec<AcceptedLine>> {
         let mut newest = Vec::new();
-        walk(&self.connection, sku, None, |line, _| {
+        walk(&self.connection, sku, after, |line, _| {
             if line.batch() == Some(reference) {
                 newest.push(line);
             }

@@ -93,7 +93,7 @@ async fn open(
     product.change_batch_quantity(&change.reference, change.qty, &[]).expect("a change");
     uow.gather(&cause());
     // Has pending changes written: the serial ids are taken now.
-    uow.newest_lines(&change.sku, &change.reference, 1).await.expect("a query");
+    uow.newest_lines(&change.sku, &change.reference, None, 1).await.expect("a query");
     uow
 }
 

@@ -105,7 +105,7 @@ impl Consumer {
             traceparent: None,
         };
         let command = Command::ChangeBatchQuantity(ChangeBatchQuantity { sku, reference, qty });
-        match self.commands.handle(Message { command, cause }).await {
+        match self.commands.handle(Message::new(command, cause)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(rejection)) => Err(unusable(&rejection)),
             Err(HandlerError::Store(StoreError::Failed(why))) => Err(Trouble::Unusable(why)),

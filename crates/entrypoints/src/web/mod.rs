@@ -57,7 +57,7 @@ pub struct WebState {
 impl WebState {
     /// Has a command handled.
     async fn handle(&self, command: Command, cause: Cause) -> Result<Verdict, Problem> {
-        self.commands.handle(Message { command, cause }).await.map_err(Problem::from)
+        self.commands.handle(Message::new(command, cause)).await.map_err(Problem::from)
     }
 
     fn today(&self) -> Date {

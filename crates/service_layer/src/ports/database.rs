@@ -52,11 +52,12 @@ pub trait ProductRepository: Send {
     /// The keys of all lines that these orders have. Locks nothing.
     fn lines_of_orders(&mut self, orders: &[OrderId]) -> impl Future<Output = StoreResult<Vec<(Sku, LineKey)>>> + Send;
 
-    /// Lines placed in a batch, newest first, at most `limit`.
+    /// Lines placed in a batch, newest first, at most `limit`; only those that come after the line `after` in this order, if one is given.
     fn newest_lines(
         &mut self,
         sku: &Sku,
         reference: &BatchRef,
+        after: Option<&LineKey>,
         limit: usize,
     ) -> impl Future<Output = StoreResult<Vec<AcceptedLine>>> + Send;
 

@@ -94,9 +94,12 @@ pub async fn newest_lines_come_newest_first_and_no_more_than_asked<S: Store>(fix
     fixture.handle([deallocate("o09", None)]).await;
     let mut tx = fixture.store.begin().await.expect("a transaction");
     tx.load(&selection("TABLE", &[], &[])).await.expect("products");
-    let newest = tx.newest_lines(&sku("TABLE"), &reference("b"), 3).await.expect("lines");
+    let newest = tx.newest_lines(&sku("TABLE"), &reference("b"), None, 3).await.expect("lines");
     let ids: Vec<&str> = newest.iter().map(|line| line.key.order_id.as_str()).collect();
     assert_eq!(ids, ["o08", "o07", "o06"]);
+    let later = tx.newest_lines(&sku("TABLE"), &reference("b"), Some(&key("o06")), 2).await.expect("lines");
+    let ids: Vec<&str> = later.iter().map(|line| line.key.order_id.as_str()).collect();
+    assert_eq!(ids, ["o05", "o04"]);
 }
 
 /// For the queue.

@@ -26,7 +26,7 @@ pub async fn a_unit_of_work_that_is_dropped_leaves_nothing<S: Store>(fixture: Fi
         product.change_batch_quantity(&reference("b"), allocation_domain::BatchQuantity::ZERO, &[]).expect("a change");
         assert_eq!(uow.gather(&cause()).len(), 1);
         // Pending changes are written, not committed.
-        uow.newest_lines(&sku("TABLE"), &reference("b"), 1).await.expect("a query");
+        uow.newest_lines(&sku("TABLE"), &reference("b"), None, 1).await.expect("a query");
     }
     let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
     assert_eq!((product.version(), product.available()), (1, 10));
@@ -125,7 +125,7 @@ pub async fn a_large_cut_goes_on_in_steps_until_it_is_done<S: Store>(fixture: Fi
     assert_eq!((reply.batch.qty, reply.batch.allocated, reply.batch.free), (100, 100, 0));
     assert_eq!(reply.displaced_total, lines as u64 - 50);
     assert_eq!(reply.displaced.len(), LISTED);
-    assert!(!reply.unfinished);
+    assert_eq!(reply.unfinished, None);
     let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
     // Ten units of the other batch took five lines.
     assert_eq!(product.backordered(), (lines as u64 - 50 - 5) * 2);
