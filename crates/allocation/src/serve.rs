@@ -7,7 +7,7 @@ use allocation_adapters::redis::RedisPublisher;
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
 use allocation_entrypoints::consumer::Consumer;
 use allocation_entrypoints::consumer::redis::RedisSource;
-use allocation_entrypoints::web::{self, WebState};
+use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::relay::{Relay, Sink};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -76,7 +76,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             .await
             .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let state = WebState {
+        let state = WebParts {
             commands: Arc::new(lane.handle.clone()),
             reader: store.reader(),
             log: store.log(),
@@ -88,7 +88,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let stop = stop.clone();
         tasks.spawn(async move {
-            let served = axum::serve(listener, web::router(state)).with_graceful_shutdown(stop.cancelled_owned());
+            let served =
+                axum::serve(listener, web::router(state.into())).with_graceful_shutdown(stop.cancelled_owned());
             served.await.map_err(Failure::from)
         });
     }

@@ -1,5 +1,6 @@
 //! What the service counts about itself. No identifier ever becomes a label.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,9 +12,22 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 /// Counters, gauges and histograms, shared by all parts of the program.
-#[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+///
+/// One shared whole: every request clones it, and a dozen reference counts that all threads want would show in a profile.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Instruments>);
+
+impl Deref for Metrics {
+    type Target = Instruments;
+
+    fn deref(&self) -> &Instruments {
+        &self.0
+    }
+}
+
+/// What is counted.
+pub struct Instruments {
+    registry: Registry,
     /// Commands answered, by command and outcome.
     pub commands: Family<CommandLabels, Counter>,
     /// Units of work that changed something and are on disk.
@@ -42,7 +56,7 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
 }
 
-/// Labels of [`Metrics::commands`].
+/// Labels of [`Instruments::commands`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CommandLabels {
     /// The command's name.
@@ -70,7 +84,7 @@ pub struct SinkLabels {
     pub sink: &'static str,
 }
 
-/// Labels of [`Metrics::requests`].
+/// Labels of [`Instruments::requests`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// GET, PUT …
@@ -81,18 +95,18 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
         let mut registry = Registry::with_prefix("allocation");
         let mut metrics = Self {
-            registry: Arc::default(),
+            registry: Registry::default(),
             commands: Family::default(),
             commits: Counter::default(),
             retries: Counter::default(),
@@ -126,10 +140,12 @@ impl Metrics {
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
         registry.register("messages_consumed", "Messages from outside that were handled", m.consumed.clone());
         registry.register("http_requests", "HTTP answers", m.requests.clone());
-        metrics.registry = Arc::new(registry);
+        metrics.registry = registry;
         metrics
     }
+}
 
+impl Instruments {
     /// All of them in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -8,6 +8,7 @@ mod original;
 mod problem;
 mod products;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use allocation_domain::Command;
@@ -38,8 +39,7 @@ pub const MAX_BODY: usize = 1024 * 1024;
 pub const MAX_LINES: usize = 1_000;
 
 /// What the handlers of requests work with.
-#[derive(Clone)]
-pub struct WebState {
+pub struct WebParts {
     /// The bus.
     pub commands: Arc<dyn Commands>,
     /// The read side.
@@ -52,6 +52,24 @@ pub struct WebState {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+/// [`WebParts`], shared by all requests.
+#[derive(Clone)]
+pub struct WebState(Arc<WebParts>);
+
+impl From<WebParts> for WebState {
+    fn from(parts: WebParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for WebState {
+    type Target = WebParts;
+
+    fn deref(&self) -> &WebParts {
+        &self.0
+    }
 }
 
 impl WebState {
