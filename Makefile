@@ -32,11 +32,12 @@ integration-tests: ## Stores: schema, repository, unit of work, event log
 e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
 
-lint: ## Format, clippy, documentation, licences and sources of dependencies, dead dependencies
+lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	./lint/dependencies
+	./lint/instructions
 
 openapi: ## Write docs/openapi.json anew
 	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e the_document_in_docs
