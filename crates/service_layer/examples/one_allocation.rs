@@ -44,6 +44,10 @@ impl Transaction for InMemory {
     async fn commit(self) -> StoreResult<()> {
         Ok(())
     }
+
+    async fn end(self) -> StoreResult<()> {
+        Ok(())
+    }
 }
 
 impl ProductRepository for InMemory {
@@ -99,9 +103,8 @@ fn main() {
         let skus: Vec<String> = (0..SKUS).map(|n| format!("SMALL-TABLE-{n}")).collect();
         let batches: Vec<_> = skus.iter().map(|sku| message(create_batch("warehouse", sku, 1_000_000, None))).collect();
         bus.handle_batch(&batches).await;
-        let orders: Vec<_> = (0..lines)
-            .map(|n| message(allocate(&format!("order-{n:08}"), &[(skus[n % SKUS].as_str(), 3)])))
-            .collect();
+        let orders: Vec<_> =
+            (0..lines).map(|n| message(allocate(&format!("order-{n:08}"), &[(skus[n % SKUS].as_str(), 3)]))).collect();
         for some in orders.chunks(BATCH) {
             for verdict in bus.handle_batch(some).await {
                 verdict.expect("the store works").expect("there is enough");

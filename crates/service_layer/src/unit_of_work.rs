@@ -211,7 +211,11 @@ impl<T: Transaction> UnitOfWork<T> {
     /// Writes everything and makes it last. `true` if there was anything to write.
     pub async fn commit(mut self) -> StoreResult<bool> {
         self.write().await?;
-        self.tx.commit().await?;
+        if self.changed {
+            self.tx.commit().await?;
+        } else {
+            self.tx.end().await?;
+        }
         Ok(self.changed)
     }
 }

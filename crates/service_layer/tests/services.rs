@@ -388,6 +388,10 @@ impl Transaction for GatedTransaction {
     async fn commit(self) -> StoreResult<()> {
         self.tx.commit().await
     }
+
+    async fn end(self) -> StoreResult<()> {
+        self.tx.end().await
+    }
 }
 
 impl ProductRepository for GatedTransaction {

@@ -106,6 +106,10 @@ impl Transaction for FakeTransaction {
         *self.original = std::mem::take(&mut self.copy);
         Ok(())
     }
+
+    async fn end(self) -> StoreResult<()> {
+        Ok(())
+    }
 }
 
 impl ProductRepository for FakeTransaction {

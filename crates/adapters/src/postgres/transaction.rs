@@ -144,6 +144,17 @@ impl Transaction for PostgresTransaction {
         self.client = None;
         Ok(())
     }
+
+    async fn end(mut self) -> StoreResult<()> {
+        // Locks were written too: unlike a commit, a rollback of them does not wait for the disk.
+        if self.begun
+            && let Some(client) = &self.client
+        {
+            client.batch_execute("ROLLBACK").await.map_err(store_error)?;
+        }
+        self.client = None;
+        Ok(())
+    }
 }
 
 impl ProductRepository for PostgresTransaction {

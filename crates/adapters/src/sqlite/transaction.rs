@@ -140,6 +140,11 @@ impl Transaction for SqliteTransaction {
         self.finished = true;
         Ok(())
     }
+
+    async fn end(self) -> StoreResult<()> {
+        // Dropping it rolls back.
+        Ok(())
+    }
 }
 
 impl ProductRepository for SqliteTransaction {

@@ -41,6 +41,9 @@ pub trait Transaction: ProductRepository + 'static {
 
     /// Makes it all last. When this returns `Ok`, it is on disk.
     fn commit(self) -> impl Future<Output = StoreResult<()>> + Send;
+
+    /// Ends a transaction in which nothing was written: gives locks back without waiting for the disk.
+    fn end(self) -> impl Future<Output = StoreResult<()>> + Send;
 }
 
 /// The store of the aggregate [`Product`].
