@@ -11,7 +11,7 @@ use std::time::Duration;
 use allocation_domain::{AcceptedLine, Batch, Eta};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use time::Date;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -26,6 +26,12 @@ const MIGRATIONS: &[Migration] =
 
 /// The lock that a migration holds, so that several copies may start at once. Any number nobody else uses.
 const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
+
+/// Settings of every connection. All statements but those of `verify` look their rows up by key, so a plan made while the tables
+/// were small or never analysed must not scan them once they are large; and a plan that can only be the same need not be made
+/// again at each execution.
+const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan";
 
 /// How a database is used.
 #[derive(Clone)]
@@ -65,6 +71,9 @@ impl PostgresDatabase {
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(options.connections)
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+            }))
             .wait_timeout(Some(options.patience))
             .create_timeout(Some(options.patience))
             .runtime(Runtime::Tokio1)

@@ -17,13 +17,8 @@ use tokio_postgres::types::ToSql;
 use super::{BATCH, LINE, PostgresOptions, batch, get, line, store_error};
 use crate::rows::{self, count, number};
 
-/// Starts a transaction. READ COMMITTED, so that what is read after the products are locked is fresh.
-///
-/// The planner settings hold for this transaction only: every hot statement looks its rows up by key, and a plan made while the tables were
-/// small or never analysed must not scan them once they are large.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-     SET LOCAL enable_bitmapscan = off";
+/// Starts a transaction, such that what is read after the products are locked is fresh.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// A transaction that owns its connection. Dropped unfinished, the connection is closed, which rolls back.
 pub struct PostgresTransaction {
