@@ -42,7 +42,7 @@ lint: ## Format, clippy, documentation, dependencies, instructions of one alloca
 openapi: ## Write docs/openapi.json anew
 	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e the_document_in_docs
 
-bench: ## Measure, and print a table
+bench: build ## Measure, and print a table
 	$(CARGO) run --release --locked --package allocation-bench
 
 up: ## The whole system in containers

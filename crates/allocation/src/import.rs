@@ -19,8 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::Failure;
 use crate::bootstrap::Ambient;
 
-/// How many commands go into one unit of work.
-const TOGETHER: usize = 256;
+/// How many commands go into one unit of work. More than a lane takes: nobody waits for the answer to a row.
+const TOGETHER: usize = 2_048;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use allocation_domain::commands::{
 use allocation_domain::product::{Decision, Declared, Displaced};
 use allocation_domain::{BatchQuantity, BatchRef, LineKey, Rejection, Sku};
 
-use crate::ports::database::{StoreResult, Transaction};
+use crate::ports::database::{StoreError, StoreResult, Transaction};
 use crate::unit_of_work::UnitOfWork;
 use crate::views::{BatchView, LineView};
 
@@ -174,6 +174,9 @@ async fn change_quantity<T: Transaction>(
         if newest.is_empty() && resume.is_some() {
             // Newer lines have taken places that others gave back meanwhile.
             newest = uow.newest_lines(sku, reference, None, limit).await?;
+        }
+        if newest.is_empty() {
+            return Err(StoreError::Failed(format!("batch {reference} of {sku} has allocated units but no lines")));
         }
     }
     let product = uow.product_mut(sku).expect("seen above");

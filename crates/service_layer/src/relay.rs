@@ -23,6 +23,8 @@ use crate::wire;
 const PAGE: usize = 1_000;
 /// How often to look for events that nobody told of.
 const POLL: Duration = Duration::from_millis(200);
+/// How long to gather commits before their events are numbered: numbering commits too, and would make every other commit wait for its sync.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long a lease lasts; renewed every third of it.
 const LEASE: Duration = Duration::from_secs(6);
 /// Pauses after failures grow up to this.
@@ -124,14 +126,14 @@ impl Relay {
                 Ok(0) => {
                     numbered.send_replace(());
                     pause = POLL;
-                    let _ = stop
-                        .run_until_cancelled(tokio::time::timeout(POLL, async {
-                            // Without a bus in this process nobody tells, and polling does it.
-                            if committed.changed().await.is_err() {
-                                std::future::pending::<()>().await;
-                            }
-                        }))
-                        .await;
+                    let told = async {
+                        // Without a bus in this process nobody tells, and polling does it.
+                        if committed.changed().await.is_err() {
+                            std::future::pending::<()>().await;
+                        }
+                        tokio::time::sleep(GATHER).await;
+                    };
+                    let _ = stop.run_until_cancelled(tokio::time::timeout(POLL, told)).await;
                 }
                 Ok(_) => {
                     numbered.send_replace(());

@@ -20,6 +20,8 @@ pub struct ProductBooks {
     pub lines: Vec<AcceptedLine>,
     /// All its events by sequence, each as stored.
     pub events: Vec<(u64, String)>,
+    /// What is wrong in ways that only this store knows of.
+    pub faults: Vec<String>,
 }
 
 /// What a check of the books found.
@@ -63,6 +65,9 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     let sku = &books.sku;
     let mut differ = |what: String| findings.differences.push(format!("{sku}: {what}"));
 
+    for fault in &books.faults {
+        differ(fault.clone());
+    }
     let mut ledger = Ledger::default();
     for (sequence, body) in &books.events {
         let folded = match wire::parse_event(body) {

@@ -250,6 +250,7 @@ impl Reader for FakeDatabase {
                 sku: sku.clone(),
                 lines: row.lines.values().cloned().collect(),
                 events,
+                faults: Vec::new(),
             });
         }
         Ok(())

@@ -147,6 +147,7 @@ impl Reader for PostgresDatabase {
             visit(ProductBooks {
                 product,
                 sku,
+                faults: Vec::new(),
                 lines: lines.iter().map(line).collect::<StoreResult<_>>()?,
                 events: events
                     .iter()

@@ -27,8 +27,8 @@ pub struct PostgresTransaction {
     options: Arc<PostgresOptions>,
     begun: bool,
     now: OffsetDateTime,
-    /// Writes that are sent together with the next query or with COMMIT, so that they cost no round trip of their own.
-    pending: Vec<Statement>,
+    /// Writes that are sent as one statement, together with the next query or with COMMIT.
+    pending: Vec<Write>,
 }
 
 type Param = Box<dyn ToSql + Sync + Send>;
@@ -44,6 +44,47 @@ impl Statement {
     }
 }
 
+/// A bulk write, as a part of a statement: its parameters are numbered from `$1`.
+struct Write {
+    sql: &'static str,
+    params: Vec<Param>,
+    /// How many rows it must touch, where that is not certain.
+    expected: Option<usize>,
+}
+
+/// All writes of a unit of work as one statement: saves the server and the wire most of the cost of each. They are about different tables,
+/// so it does not matter that their order is not defined.
+///
+/// A product that is no longer at the version that was read, which its lock should have made impossible, must not be committed; but COMMIT is
+/// under way behind the statement. So a wrong count of rows divides by zero: the server then turns COMMIT into a rollback, and 22012 is
+/// told apart from other errors as a conflict.
+fn combined(writes: Vec<Write>) -> Statement {
+    let mut parts = Vec::with_capacity(writes.len());
+    let mut checks = vec!["true".to_owned()];
+    let mut params: Vec<Param> = Vec::new();
+    for (at, write) in writes.into_iter().enumerate() {
+        parts.push(format!("w{at} AS ({} RETURNING 1)", renumbered(write.sql, params.len())));
+        params.extend(write.params);
+        if let Some(expected) = write.expected {
+            params.push(Box::new(number(expected as u64)));
+            checks.push(format!("(SELECT count(*) FROM w{at}) = ${}::bigint", params.len()));
+        }
+    }
+    Statement::new(format!("WITH {} SELECT 1 / ({})::int", parts.join(", "), checks.join(" AND ")), params)
+}
+
+/// The same text with its parameters numbered on from `offset`.
+fn renumbered(sql: &str, offset: usize) -> String {
+    let shifted = |piece: &str| {
+        let digits = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+        let number: usize = piece[..digits].parse().expect("`$` stands before a number only");
+        format!("${}{}", number + offset, &piece[digits..])
+    };
+    let (first, rest) = sql.split_once('$').unwrap_or((sql, ""));
+    let rest = rest.split('$').filter(|piece| !piece.is_empty());
+    std::iter::once(first.to_owned()).chain(rest.map(shifted)).collect()
+}
+
 impl PostgresTransaction {
     pub(super) fn new(client: Object, options: Arc<PostgresOptions>) -> Self {
         let now = OffsetDateTime::UNIX_EPOCH;
@@ -55,12 +96,12 @@ impl PostgresTransaction {
     /// turns COMMIT into a rollback. Answers with the rows of the statements.
     async fn pipeline(&mut self, statements: Vec<Statement>, commit: bool) -> StoreResult<Vec<Vec<Row>>> {
         let begin = !std::mem::replace(&mut self.begun, true);
-        let pending = std::mem::take(&mut self.pending);
+        let writes = std::mem::take(&mut self.pending);
+        let write = (!writes.is_empty()).then(|| combined(writes));
         let client = self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))?;
-        let all = pending.iter().chain(&statements);
         // Known statements cost nothing here; a new one costs a round trip, once for each connection.
-        let mut prepared = Vec::with_capacity(pending.len() + statements.len());
-        for statement in all {
+        let mut prepared = Vec::with_capacity(statements.len() + 1);
+        for statement in write.iter().chain(&statements) {
             let handle = client.prepare_cached(&statement.sql).await.map_err(store_error)?;
             prepared.push((handle, &statement.params));
         }
@@ -72,7 +113,7 @@ impl PostgresTransaction {
         });
         let commit = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
         let ((), mut rows, ()) = try_join3(begin, try_join_all(queries), commit).map_err(store_error).await?;
-        Ok(rows.split_off(pending.len()))
+        Ok(rows.split_off(usize::from(write.is_some())))
     }
 
     async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
@@ -113,22 +154,18 @@ impl Transaction for PostgresTransaction {
             let run = runs.entry(&event.sku).or_insert((event.sequence, event.sequence));
             *run = (run.0.min(event.sequence), run.1.max(event.sequence));
         }
-        self.pending.push(Statement::new(
-            "INSERT INTO events (sku, sequence, body) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])",
-            vec![
-                texts(events.iter().map(|event| event.sku.as_str())),
-                numbers(events.iter().map(|event| event.sequence)),
-                texts(events.iter().map(|event| event.body.as_str())),
-            ],
-        ));
-        self.pending.push(Statement::new(
-            "INSERT INTO units_of_work (skus, first_sequences, last_sequences) VALUES ($1, $2, $3)",
-            vec![
-                texts(runs.keys().map(|sku| sku.as_str())),
-                numbers(runs.values().map(|(first, _)| *first)),
-                numbers(runs.values().map(|(_, last)| *last)),
-            ],
-        ));
+        let events_params = vec![
+            texts(events.iter().map(|event| event.sku.as_str())),
+            numbers(events.iter().map(|event| event.sequence)),
+            texts(events.iter().map(|event| event.body.as_str())),
+        ];
+        self.pending.push(Write { sql: INSERT_EVENTS, params: events_params, expected: None });
+        let runs_params = vec![
+            texts(runs.keys().map(|sku| sku.as_str())),
+            numbers(runs.values().map(|(first, _)| *first)),
+            numbers(runs.values().map(|(_, last)| *last)),
+        ];
+        self.pending.push(Write { sql: INSERT_UNIT_OF_WORK, params: runs_params, expected: None });
         Ok(())
     }
 
@@ -162,11 +199,14 @@ impl ProductRepository for PostgresTransaction {
             statements.push(Statement::new(LOCK_PRODUCTS, vec![texts(some.iter().copied())]));
         }
         let locks = statements.len();
+        // The clock is read here, after the locks, and in passing.
         statements.push(Statement::new(
-            format!("SELECT b.sku, {BATCH} FROM batches b WHERE b.sku = ANY($1::text[]) AND b.is_open"),
+            format!(
+                "SELECT clock_timestamp(), k.sku, {BATCH} FROM unnest($1::text[]) k(sku)
+                 LEFT JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.is_open) b ON true"
+            ),
             vec![texts(skus.iter().copied())],
         ));
-        statements.push(Statement::new("SELECT clock_timestamp()", Vec::new()));
         if !wanted.lines.is_empty() {
             statements.push(Statement::new(
                 format!(
@@ -197,22 +237,21 @@ impl ProductRepository for PostgresTransaction {
         }
         let mut answers = self.pipeline(statements, false).await?;
         let closed = answers.split_off(batches_at);
-        let lines = answers.split_off(locks + 2);
-        let rest = answers.split_off(locks);
-        let [open, clock] = rest.as_slice() else {
-            return Err(StoreError::Failed("fewer answers than statements".into()));
-        };
+        let lines = answers.split_off(locks + 1);
+        let open = answers.split_off(locks).pop().unwrap_or_default();
         let heads = answers;
 
-        self.now = match (&self.options.clock, clock.first()) {
+        self.now = match (&self.options.clock, open.first()) {
             (Some(clock), _) => clock.now(),
             (None, Some(row)) => get(row, 0)?,
             (None, None) => self.now,
         };
         let mut batches: BTreeMap<&str, Vec<Batch>> = BTreeMap::new();
         let mut named = std::collections::BTreeSet::new();
-        for row in open {
-            batches.entry(get(row, 0)?).or_default().push(batch(row, 1)?);
+        for row in &open {
+            if get::<Option<&str>>(row, 2)?.is_some() {
+                batches.entry(get(row, 1)?).or_default().push(batch(row, 2)?);
+            }
         }
         for row in closed.iter().flatten() {
             // A batch may be named twice.
@@ -309,9 +348,7 @@ impl PostgresTransaction {
     /// Adds a bulk write of these rows, if there are any. An update says how many rows it must find.
     fn write<R>(&mut self, sql: &'static str, expected: Option<usize>, rows: &[R], columns: fn(&[R]) -> Vec<Param>) {
         if !rows.is_empty() {
-            let mut params = columns(rows);
-            params.extend(expected.map(|count| Box::new(number(count as u64)) as Param));
-            self.pending.push(Statement::new(sql, params));
+            self.pending.push(Write { sql, params: columns(rows), expected });
         }
     }
 }
@@ -372,37 +409,45 @@ const INSERT_PRODUCTS: &str = "INSERT INTO products (sku, version, backordered, 
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[])
         u(sku, version, backordered, raised, saved)";
 
-// The updates count the rows they found. A product that is no longer at the version that was read, which locks should have made
-// impossible, must not be committed; but COMMIT is under way behind these statements. So a wrong count divides by zero: the server
-// then turns COMMIT into a rollback, and 22012 is told apart from other errors as a conflict.
-
-const UPDATE_PRODUCTS: &str = "WITH changed AS (
-    UPDATE products p SET version = u.version, backordered = u.backordered, out_of_stock_raised = u.raised
+const UPDATE_PRODUCTS: &str = "UPDATE products p
+    SET version = u.version, backordered = u.backordered, out_of_stock_raised = u.raised
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[])
         u(sku, version, backordered, raised, saved)
-    WHERE p.sku = u.sku AND p.version = u.saved RETURNING 1)
-SELECT 1 / (count(*) = $6::bigint)::int FROM changed";
+    WHERE p.sku = u.sku AND p.version = u.saved";
 
 const INSERT_BATCHES: &str = "INSERT INTO batches (sku, reference, quantity, allocated, eta, revision, is_open)
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::bigint[], $7::boolean[])";
 
-const UPDATE_BATCHES: &str = "WITH changed AS (
-    UPDATE batches b
+const UPDATE_BATCHES: &str = "UPDATE batches b
     SET quantity = u.quantity, allocated = u.allocated, eta = u.eta, revision = u.revision, is_open = u.is_open
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::bigint[], $7::boolean[])
         u(sku, reference, quantity, allocated, eta, revision, is_open)
-    WHERE b.sku = u.sku AND b.reference = u.reference RETURNING 1)
-SELECT 1 / (count(*) = $8::bigint)::int FROM changed";
+    WHERE b.sku = u.sku AND b.reference = u.reference";
 
 const INSERT_LINES: &str = "INSERT INTO lines
         (sku, accepted, allocated, backordered, cancelled, batch, order_id, line, requested)
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
         $7::text[], $8::text[], $9::bigint[])";
 
-const UPDATE_LINES: &str = "WITH changed AS (
-    UPDATE lines l
+const UPDATE_LINES: &str = "UPDATE lines l
     SET allocated = u.allocated, backordered = u.backordered, cancelled = u.cancelled, batch = u.batch
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
         u(sku, accepted, allocated, backordered, cancelled, batch)
-    WHERE l.sku = u.sku AND l.accepted = u.accepted RETURNING 1)
-SELECT 1 / (count(*) = $7::bigint)::int FROM changed";
+    WHERE l.sku = u.sku AND l.accepted = u.accepted";
+
+const INSERT_EVENTS: &str = "INSERT INTO events (sku, sequence, body)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
+
+const INSERT_UNIT_OF_WORK: &str = "INSERT INTO units_of_work (skus, first_sequences, last_sequences)
+    VALUES ($1::text[], $2::bigint[], $3::bigint[])";
+
+#[cfg(test)]
+mod tests {
+    use super::renumbered;
+
+    #[test]
+    fn parameters_are_numbered_on() {
+        assert_eq!(renumbered("SELECT $1, $12::text, $2", 5), "SELECT $6, $17::text, $7");
+        assert_eq!(renumbered("SELECT 1", 5), "SELECT 1");
+    }
+}

@@ -10,14 +10,15 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row};
 
 use super::{
-    BATCH, LINE, MIGRATIONS, SqliteDatabase, all, applied, batch, eta, line, open_reader, store_error, text_at, walk,
+    BATCH, LINE, MIGRATIONS, SqliteDatabase, all, applied, batch, chained, eta, line, number_at, open_reader,
+    store_error, text_at, walk,
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
 
 fn product(row: &Row<'_>) -> StoreResult<(Sku, u64, u64, bool)> {
-    let (sku, version, backordered, raised): (String, i64, i64, bool) = row.try_into().map_err(store_error)?;
-    Ok((rows::sku(&sku)?, count(version)?, count(backordered)?, raised))
+    let raised = row.get(3).map_err(store_error)?;
+    Ok((rows::sku(text_at(row, 0)?)?, count(number_at(row, 1)?)?, count(number_at(row, 2)?)?, raised))
 }
 
 const PRODUCT: &str = "sku, version, backordered, out_of_stock_raised";
@@ -124,29 +125,36 @@ impl Reader for SqliteDatabase {
 /// Goes through all tables side by side, each in the order of SKU.
 fn audit(connection: &Connection, visit: &mut dyn FnMut(ProductBooks) -> bool) -> StoreResult<()> {
     let prepare = |sql: &str| connection.prepare(sql).map_err(store_error);
-    let mut heads = prepare(&format!("SELECT {PRODUCT} FROM products ORDER BY sku"))?;
+    let mut heads = prepare(&format!("SELECT {PRODUCT}, newest_order_id, newest_line FROM products ORDER BY sku"))?;
     let mut batches = prepare(&format!("SELECT {BATCH}, sku FROM batches ORDER BY sku"))?;
-    let mut lines = prepare(&format!("SELECT {LINE}, l.sku FROM lines l ORDER BY l.sku"))?;
+    let mut lines = prepare(&format!(
+        "SELECT {LINE}, l.sku, l.previous_order_id, l.previous_line FROM lines l ORDER BY l.sku, l.accepted"
+    ))?;
     let mut events = prepare("SELECT sequence, body, sku FROM events ORDER BY sku, sequence")?;
 
-    let mut heads = by_sku(&mut heads, 0, product)?;
+    let mut heads = by_sku(&mut heads, 0, |row| Ok((product(row)?, chained(row, 4)?)))?;
     let mut batches = by_sku(&mut batches, 5, batch)?;
-    let mut lines = by_sku(&mut lines, 6, line)?;
+    let mut lines = by_sku(&mut lines, 6, |row| Ok((line(row)?, chained(row, 7)?)))?;
     let mut events = by_sku(&mut events, 2, |row| {
         Ok((count(row.get(0).map_err(store_error)?)?, row.get::<_, String>(1).map_err(store_error)?))
     })?;
     loop {
         let next = [peek(&mut heads)?, peek(&mut batches)?, peek(&mut lines)?, peek(&mut events)?];
         let Some(sku) = next.into_iter().flatten().min() else { return Ok(()) };
-        let head = take(&mut heads, &sku)?.pop();
+        let (head, newest) = take(&mut heads, &sku)?.pop().unzip();
         let of_product: Vec<Batch> = take(&mut batches, &sku)?;
-        let of_lines: Vec<AcceptedLine> = take(&mut lines, &sku)?;
+        let (of_lines, previous): (Vec<AcceptedLine>, Vec<Option<LineKey>>) =
+            take(&mut lines, &sku)?.into_iter().unzip();
+        // Each line points to the one before it, and the product to the last.
+        let before = std::iter::once(None).chain(of_lines.iter().map(|line| Some(&line.key)));
+        let unbroken = before.eq(previous.iter().chain([&newest.flatten()]).map(Option::as_ref));
         let books = ProductBooks {
             product: head.map(|(sku, version, backordered, raised)| {
                 Product::restore(sku, version, backordered, raised, of_product)
             }),
-            lines: of_lines,
             events: take(&mut events, &sku)?,
+            faults: (!unbroken).then(|| "the chain of its lines is broken".to_owned()).into_iter().collect(),
+            lines: of_lines,
             sku,
         };
         if !visit(books) {

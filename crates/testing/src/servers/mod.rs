@@ -57,10 +57,12 @@ fn command(program: impl AsRef<OsStr>) -> Command {
 /// folder.
 fn supervise(program: &Path, arguments: &[String], folder: TempDir) -> Child {
     let folder = folder.keep();
+    // Asked again and again, since a server that has just begun to start does not hear yet.
     let script = r#"folder=$1; shift
         "$@" >"$folder/log" 2>&1 </dev/null & server=$!
         read -r _
-        kill -INT $server; wait $server; rm -rf "$folder""#;
+        (while kill -INT $server; do sleep 0.1; done) 2>/dev/null &
+        wait $server; rm -rf "$folder""#;
     let mut supervisor = command("sh");
     supervisor.args(["-c", script, "sh"]).arg(folder).arg(program).args(arguments);
     // Ctrl-C in a terminal reaches the whole group; the supervisor is to outlive us, to tidy up.

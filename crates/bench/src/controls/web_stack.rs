@@ -1,0 +1,98 @@
+//! C: the same web stack answering the same requests without a store. What a request costs before any of our work.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use allocation_adapters::sqlite::SqliteDatabase;
+use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_domain::{AcceptedLine, BatchRef, Command, LineState};
+use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::Message;
+use allocation_service_layer::group_commit::{Commands, HandlerError};
+use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
+use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::views::LineView;
+use allocation_testing::program::Program;
+use async_trait::async_trait;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+
+use crate::harness::Bench;
+use crate::load::{Request, Skus, batch};
+use crate::{Outcome, hidden};
+
+/// The name of its figure.
+pub(crate) fn figure(request: Request, connections: u64) -> String {
+    format!("C: web stack alone, {}, {connections} connections", request.name())
+}
+
+/// Measures it.
+pub(crate) async fn measure(bench: &mut Bench, request: Request, connections: u64) -> Outcome<()> {
+    let rate = rate(bench, request, connections).await?;
+    bench.figures.add(&figure(request, connections), "requests/s", rate);
+    Ok(())
+}
+
+/// Requests a second.
+pub(crate) async fn rate(bench: &mut Bench, request: Request, connections: u64) -> Outcome<f64> {
+    let program = start(bench).await?;
+    let load = bench.load(request, Skus::One, connections);
+    let answered = bench.wrk(program.address(), load).await?;
+    program.kill().await;
+    if answered.refused > 0 {
+        bench.fail(format!("the web stack alone refused {} requests ({load:?})", answered.refused));
+    }
+    Ok(answered.rate())
+}
+
+/// Starts the web stack in a process of its own.
+async fn start(bench: &Bench) -> Outcome<Program> {
+    let mut command = tokio::process::Command::new(std::env::current_exe()?);
+    command.arg(hidden::WEB_STACK).arg(bench.folder().join("web-stack.db"));
+    Ok(Program::spawn(command.stdin(Stdio::null()).kill_on_drop(true)).await)
+}
+
+/// The web stack itself, put together as the program does it.
+pub(crate) fn main(file: &Path) -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let store = SqliteDatabase::open(file, clock.clone())?;
+        store.migrate().await?;
+        let state = WebParts {
+            commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
+            reader: Arc::new(store.clone()),
+            log: Arc::new(store),
+            clock,
+            entropy: Arc::new(SystemEntropy),
+            metrics: Metrics::new(),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        eprintln!("listening address={}", listener.local_addr()?);
+        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+        Ok(axum::serve(listener, web::router(state.into())).await?)
+    })
+}
+
+/// Promises everything, at once, and remembers nothing.
+struct Canned {
+    batch: BatchRef,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Commands for Canned {
+    async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
+        let Command::Allocate(command) = message.command else { return Ok(Ok(Reply::Cancelled)) };
+        let today = self.clock.now().date();
+        let lines = command.lines().iter().map(|line| {
+            let state = LineState::Allocated(self.batch.clone());
+            let accepted = AcceptedLine { key: line.key.clone(), requested: line.qty, accepted: 1, state };
+            LineView::new(&line.sku, &accepted, None, today)
+        });
+        Ok(Ok(Reply::Order(OrderReply { created: true, lines: lines.collect() })))
+    }
+}
