@@ -16,6 +16,7 @@
 
 mod checks;
 mod controls;
+mod far;
 mod harness;
 mod http;
 mod load;
@@ -61,6 +62,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("copies", |bench| Box::pin(subjects::copies::run(bench))),
     ("lone", |bench| Box::pin(subjects::lone::run(bench))),
     ("latency", |bench| Box::pin(subjects::latency::run(bench))),
+    ("overload", |bench| Box::pin(subjects::overload::run(bench))),
     ("import", |bench| Box::pin(subjects::import::run(bench))),
     ("reads", |bench| Box::pin(subjects::reads::run(bench))),
     ("growth", |bench| Box::pin(subjects::growth::run(bench))),

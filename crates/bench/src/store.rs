@@ -84,7 +84,13 @@ impl Store {
 
     /// Serves it.
     pub(crate) async fn serve(&self, bench: &Bench) -> Program {
-        Program::serve(&bench.program, &[("DATABASE_URL", &self.url)]).await
+        self.serve_with(bench, &[]).await
+    }
+
+    /// Serves it with other settings than the defaults.
+    pub(crate) async fn serve_with(&self, bench: &Bench, settings: &[(&str, &str)]) -> Program {
+        let environment: Vec<_> = [("DATABASE_URL", self.url.as_str())].iter().chain(settings).copied().collect();
+        Program::serve(&bench.program, &environment).await
     }
 
     /// A connection to a PostgreSQL store.

@@ -8,7 +8,7 @@ use crate::controls::pgbench::{self, Way};
 use crate::load::{Request, Skus};
 use crate::options::Options;
 use crate::store::On;
-use crate::subjects::{copies, cost, cut, growth, import, latency, lone, sold_out, start, syncs, throughput};
+use crate::subjects::{copies, cost, cut, growth, import, latency, lone, overload, sold_out, start, syncs, throughput};
 
 /// Which side of a number is good.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +107,9 @@ pub(crate) fn all(figures: &Figures, options: &Options) -> Vec<Goal> {
     let what = "a lone request, PostgreSQL : pgbench, five statements, one client";
     goals.add(what.into(), lone, "×", Bound::AtMost(1.3));
     goals.most(lone::FAR, "ms", 5.0);
+    goals.ratio(format!("{} : what it can take", overload::USEFUL), overload::USEFUL, overload::CAPACITY, 0.9);
+    goals.most(overload::REFUSED, "ms", 10.0);
+    goals.most(overload::MEMORY, "MiB", 128.0);
     goals.most(start::SIZE, "MB", 25.0);
     goals.goals
 }

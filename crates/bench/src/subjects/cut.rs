@@ -34,7 +34,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
         let program = store.serve(bench).await;
         let address = program.address();
         // Until well after the cut, which takes a few seconds.
-        let arrivals = Arrivals { rate: RATE, seconds: 10, prefix: bench.prefix(), products: (2, PRODUCTS) };
+        let arrivals =
+            Arrivals { rate: RATE, seconds: 10, connections: 256, prefix: bench.prefix(), products: (2, PRODUCTS) };
         let generator = open_loop::start(address, &arrivals)?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let declaration = format!("/v1/products/{}/batches/{}", sku(1), batch(1));

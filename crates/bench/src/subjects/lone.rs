@@ -2,14 +2,13 @@
 //! few round trips away from the answer when the database is far.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use crate::Outcome;
 use crate::controls::pgbench::{self, Pgbench, Way};
 use crate::harness::Bench;
 use crate::load::{Request, Skus};
 use crate::store::On;
-
-mod far;
+use crate::{Outcome, far};
 
 /// The name of its figure.
 pub(crate) const FIGURE: &str = "PostgreSQL, PUT, one SKU, a lone request";
@@ -36,7 +35,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
 
         let mut store = bench.store(On::Postgres).await?;
         let database = SocketAddr::from((Ipv4Addr::LOCALHOST, bench.postgres.port()));
-        let proxy = far::proxy(database)?;
+        let proxy = far::proxy(database, Duration::from_millis(1))?;
         let near = std::mem::take(&mut store.url);
         store.url = near.replace(&database.to_string(), &proxy.to_string());
         let program = store.serve(bench).await;

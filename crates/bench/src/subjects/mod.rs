@@ -7,6 +7,7 @@ pub(crate) mod growth;
 pub(crate) mod import;
 pub(crate) mod latency;
 pub(crate) mod lone;
+pub(crate) mod overload;
 pub(crate) mod reads;
 pub(crate) mod sold_out;
 pub(crate) mod start;

@@ -36,7 +36,7 @@ impl PostgresServer {
     fn with(settings: &[&str]) -> Self {
         let (folder, port) = (folder("postgres"), free_port());
         let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        settings.extend(["max_connections=300".into(), "shared_buffers=128MB".into(), "max_wal_size=2GB".into()]);
+        settings.extend(["max_connections=830".into(), "shared_buffers=128MB".into(), "max_wal_size=2GB".into()]);
         let settings = |flag: &'static str| settings.clone().into_iter().flat_map(move |s| [flag.to_owned(), s]);
         let supervisor = match INITDB.find() {
             Found::Program(initdb) => {

@@ -1,6 +1,6 @@
-//! A proxy that makes a server a millisecond further away, one way.
+//! A proxy that makes a server further away, one way.
 //!
-//! Threads and not tasks: a timer of the runtime would round the millisecond up to two.
+//! Threads and not tasks: a timer of the runtime would round a millisecond up to two.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,16 +13,14 @@ use allocation_service_layer::ports::clock::Clock;
 
 use crate::Outcome;
 
-const DELAY: Duration = Duration::from_millis(1);
-
-/// Starts it, and gives its address. It ends with this process.
-pub(super) fn proxy(server: SocketAddr) -> Outcome<SocketAddr> {
+/// Puts it before a server, and gives the proxy's address. It ends with this process.
+pub(crate) fn proxy(server: SocketAddr, delay: Duration) -> Outcome<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             if let Ok(server) = TcpStream::connect(server) {
-                join(client, server);
+                join(client, server, delay);
             }
         }
     });
@@ -30,7 +28,7 @@ pub(super) fn proxy(server: SocketAddr) -> Outcome<SocketAddr> {
 }
 
 /// Passes on what comes, until either end hangs up.
-fn join(mut client: TcpStream, mut server: TcpStream) {
+fn join(mut client: TcpStream, mut server: TcpStream, delay: Duration) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (Ok(mut to_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
     thread::spawn(move || {
@@ -42,7 +40,7 @@ fn join(mut client: TcpStream, mut server: TcpStream) {
     let (arrived, due) = mpsc::channel::<(Duration, Vec<u8>)>();
     thread::spawn(move || {
         for (at, bytes) in due {
-            thread::sleep((at + DELAY).saturating_sub(clock.monotonic()));
+            thread::sleep((at + delay).saturating_sub(clock.monotonic()));
             if to_server.write_all(&bytes).is_err() {
                 break;
             }
