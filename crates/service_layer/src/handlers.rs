@@ -14,7 +14,7 @@ use crate::unit_of_work::UnitOfWork;
 use crate::views::{BatchView, LineView};
 
 /// What a command came to: the reply, or the domain's no. A failure is neither; it is a
-/// [`StoreError`](crate::ports::database::StoreError).
+/// [`StoreError`].
 pub type Verdict = Result<Reply, Rejection>;
 
 /// What a command that was done answers.
