@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SERVERS = $(CARGO) build --locked --workspace --all-targets && $(TARGET)/debug/with-servers
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit-tests integration-tests e2e-tests lint openapi bench up down logs image clean
+.PHONY: help build run test unit-tests integration-tests e2e-tests soak lint openapi bench up down logs image clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
@@ -31,6 +31,10 @@ integration-tests: ## Stores: schema, repository, unit of work, event log
 
 e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
+
+soak: ## A hundred times the random histories that CI tries, and a minute of contention; takes more than an hour
+	SOAK=100 $(SERVERS) $(CARGO) test --workspace --lib --bins --tests the_model
+	SOAK=100 $(SERVERS) $(CARGO) test --package allocation --test e2e contention
 
 lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
 	$(CARGO) fmt --all --check

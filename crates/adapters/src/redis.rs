@@ -58,7 +58,7 @@ fn failed(error: redis::RedisError) -> DeliveryError {
 pub fn publication(stored: &FeedEvent) -> Result<(&'static str, String), DeliveryError> {
     let wire = wire::parse_event(&stored.body).map_err(|error| DeliveryError(error.to_string()))?;
     let body = match &wire.event {
-        Event::Allocated { line, qty, reference } => {
+        Event::Allocated { line, qty, reference, .. } => {
             let message = LineAllocated {
                 orderid: line.order_id.as_str(),
                 sku: wire.sku.as_str(),

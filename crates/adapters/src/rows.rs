@@ -1,10 +1,13 @@
-//! From columns to the domain's types, alike for every store. What a store holds was checked when it was written, so a value
+//! From columns to the domain's types and back, alike for every store. What a store holds was checked when it was written, so a value
 //! that does not fit is a damaged store.
 
+use allocation_domain::product::StoredProduct;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, LineState, OrderId, Quantity, Sku,
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Part, Quantity, Settings, Sku, Split,
+    Terms,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
+use time::{Date, OffsetDateTime};
 
 pub(crate) fn damaged(what: impl std::fmt::Display) -> StoreError {
     StoreError::Failed(format!("the store holds what it must not: {what}"))
@@ -12,6 +15,10 @@ pub(crate) fn damaged(what: impl std::fmt::Display) -> StoreError {
 
 pub(crate) fn sku(text: &str) -> StoreResult<Sku> {
     Sku::new(text).map_err(damaged)
+}
+
+pub(crate) fn reference(text: &str) -> StoreResult<BatchRef> {
+    BatchRef::new(text).map_err(damaged)
 }
 
 pub(crate) fn count(number: i64) -> StoreResult<u64> {
@@ -23,42 +30,173 @@ pub(crate) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// An instant as it is stored: whole microseconds of Unix time.
+pub(crate) fn micros(instant: OffsetDateTime) -> i64 {
+    i64::try_from(instant.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn instant(micros: i64) -> StoreResult<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).map_err(damaged)
+}
+
+/// A clock's time, no finer than it can be stored.
+pub(crate) fn storable(now: OffsetDateTime) -> OffsetDateTime {
+    instant(micros(now)).unwrap_or(now)
+}
+
 pub(crate) fn line_key(order_id: &str, line: &str) -> StoreResult<LineKey> {
     Ok(LineKey { order_id: OrderId::new(order_id).map_err(damaged)?, line: LineId::new(line).map_err(damaged)? })
 }
 
-pub(crate) fn batch(reference: &str, quantity: i64, allocated: i64, eta: Eta, revision: i64) -> StoreResult<Batch> {
-    Ok(Batch {
-        reference: BatchRef::new(reference).map_err(damaged)?,
-        quantity: BatchQuantity::new(count(quantity)?).map_err(damaged)?,
-        allocated: count(allocated)?,
-        eta,
-        revision: count(revision)?,
-    })
+/// A product's columns.
+pub(crate) struct ProductRow<'a> {
+    pub(crate) sku: &'a str,
+    pub(crate) version: i64,
+    pub(crate) changed_at: i64,
+    pub(crate) backordered: i64,
+    pub(crate) queued: i64,
+    pub(crate) out_of_stock_raised: bool,
+    pub(crate) queue_cap: Option<i64>,
+    pub(crate) auto_improve: bool,
+}
+
+impl ProductRow<'_> {
+    /// Without its batches.
+    pub(crate) fn stored(self) -> StoreResult<StoredProduct> {
+        Ok(StoredProduct {
+            sku: sku(self.sku)?,
+            version: count(self.version)?,
+            changed_at: instant(self.changed_at)?,
+            settings: Settings { queue_cap: self.queue_cap.map(count).transpose()?, auto_improve: self.auto_improve },
+            backordered: count(self.backordered)?,
+            queued: count(self.queued)?,
+            out_of_stock_raised: self.out_of_stock_raised,
+            batches: Vec::new(),
+        })
+    }
+}
+
+/// A batch's columns.
+pub(crate) struct BatchRow<'a> {
+    pub(crate) reference: &'a str,
+    pub(crate) quantity: i64,
+    pub(crate) held: i64,
+    pub(crate) allocated: i64,
+    pub(crate) eta: Eta,
+    pub(crate) cancelled: bool,
+    pub(crate) revision: i64,
+}
+
+impl BatchRow<'_> {
+    pub(crate) fn batch(self) -> StoreResult<Batch> {
+        Ok(Batch {
+            reference: reference(self.reference)?,
+            quantity: BatchQuantity::new(count(self.quantity)?).map_err(damaged)?,
+            held: count(self.held)?,
+            allocated: count(self.allocated)?,
+            eta: self.eta,
+            cancelled: self.cancelled,
+            revision: count(self.revision)?,
+        })
+    }
 }
 
 /// A line's columns.
 pub(crate) struct LineRow<'a> {
     pub(crate) order_id: &'a str,
     pub(crate) line: &'a str,
-    pub(crate) requested: i64,
-    pub(crate) backordered: i64,
-    pub(crate) batch: Option<&'a str>,
     pub(crate) accepted: i64,
+    pub(crate) requested: i64,
+    pub(crate) placed: i64,
+    pub(crate) backordered: i64,
+    pub(crate) queued: i64,
+    pub(crate) batch: Option<&'a str>,
+    pub(crate) dropped: Option<i64>,
+    pub(crate) cancelled: Option<i64>,
+    pub(crate) lapsed: Option<i64>,
+    pub(crate) held_until: Option<i64>,
+    pub(crate) priority: i32,
+    pub(crate) by: Option<Date>,
+    pub(crate) not_before: Option<Date>,
+    pub(crate) min_split: Option<i64>,
+    pub(crate) in_parts: bool,
+}
+
+/// A line as read from its row. Its units may still have to be fetched.
+pub(crate) struct ReadLine {
+    pub(crate) line: AcceptedLine,
+    pub(crate) in_parts: bool,
 }
 
 impl LineRow<'_> {
-    pub(crate) fn line(self) -> StoreResult<AcceptedLine> {
-        let state = match self.batch {
-            Some(reference) => LineState::Allocated(BatchRef::new(reference).map_err(damaged)?),
-            None if self.backordered > 0 => LineState::Backordered,
-            None => LineState::Cancelled,
+    pub(crate) fn line(self) -> StoreResult<ReadLine> {
+        let accepted = count(self.accepted)?;
+        let split = match self.min_split {
+            Some(0) => Split::Never,
+            least => Split::Parts(quantity(least.unwrap_or(1))?),
         };
-        Ok(AcceptedLine {
-            key: line_key(self.order_id, self.line)?,
-            requested: Quantity::new(count(self.requested)?).map_err(damaged)?,
-            accepted: count(self.accepted)?,
-            state,
-        })
+        let terms = Terms { priority: self.priority, by: self.by, not_before: self.not_before, split };
+        let requested = quantity(self.requested)?;
+        let mut line = AcceptedLine::new(line_key(self.order_id, self.line)?, requested, accepted, terms);
+        let units = |number: Option<i64>| count(number.unwrap_or(0));
+        (line.dropped, line.cancelled, line.lapsed) =
+            (units(self.dropped)?, units(self.cancelled)?, units(self.lapsed)?);
+        line.queued = count(self.queued)?;
+        line.hold = self.held_until.map(instant).transpose()?;
+        if !self.in_parts {
+            if let Some(batch) = self.batch {
+                line.parts.push(Part { accepted, batch: Some(reference(batch)?), qty: quantity(self.placed)? });
+            }
+            if self.backordered > 0 {
+                line.parts.push(Part { accepted, batch: None, qty: quantity(self.backordered)? });
+            }
+        }
+        Ok(ReadLine { line, in_parts: self.in_parts })
+    }
+}
+
+pub(crate) fn quantity(units: i64) -> StoreResult<Quantity> {
+    Quantity::new(count(units)?).map_err(damaged)
+}
+
+/// A part's columns.
+pub(crate) fn part(accepted: i64, batch: Option<&str>, qty: i64) -> StoreResult<Part> {
+    Ok(Part { accepted: count(accepted)?, batch: batch.map(reference).transpose()?, qty: quantity(qty)? })
+}
+
+/// What a line's row says of where its units are.
+pub(crate) struct Units<'a> {
+    pub(crate) placed: u64,
+    pub(crate) backordered: u64,
+    pub(crate) batch: Option<&'a str>,
+    /// Whether the row can't say it all, so that they have rows of their own.
+    pub(crate) in_parts: bool,
+}
+
+impl<'a> Units<'a> {
+    pub(crate) fn of(line: &'a AcceptedLine) -> Self {
+        let mut placements = line.placements();
+        let first = placements.next();
+        let in_parts = placements.next().is_some() || line.parts.iter().any(|part| part.accepted != line.accepted);
+        Self {
+            placed: line.placed(),
+            backordered: line.backordered(),
+            batch: first.filter(|_| !in_parts).map(|(batch, _)| batch.as_str()),
+            in_parts,
+        }
+    }
+}
+
+/// A count that few rows have: nothing at all in the others.
+pub(crate) fn rare(count: u64) -> Option<i64> {
+    (count > 0).then(|| number(count))
+}
+
+/// `min_split` as it is stored.
+pub(crate) fn min_split(split: Split) -> Option<i64> {
+    match split {
+        Split::Never => Some(0),
+        Split::Parts(least) if least == Quantity::ONE => None,
+        Split::Parts(least) => Some(number(least.units())),
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_service_layer::MessageBus;
 use allocation_service_layer::group_commit::{Lane, LaneHandle, Limits};
+use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::{self, StoreResult};
 use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
-use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::reader::{Foresight, Reader};
+use allocation_service_layer::{Message, MessageBus};
 use tokio::sync::{oneshot, watch};
 
 use crate::Failure;
@@ -49,6 +50,8 @@ enum StoreKind {
 /// A lane that is at work.
 pub(crate) struct RunningLane {
     pub(crate) handle: LaneHandle,
+    /// What readers see of what is due.
+    pub(crate) foresight: Arc<dyn Foresight>,
     /// Is told of every commit.
     pub(crate) committed: watch::Receiver<()>,
     /// Answers when the lane has ended, which it does once every handle is gone.
@@ -129,31 +132,39 @@ impl Store {
     /// Starts the lane that all commands of this process go through.
     pub(crate) fn start_lane(&self, limits: Limits) -> Result<RunningLane, Failure> {
         let (end, ended) = oneshot::channel();
-        let (handle, committed) = match &self.kind {
+        let (handle, foresight, committed) = match &self.kind {
             StoreKind::Sqlite(store) => {
                 let bus = Arc::new(self.bus(store.clone()));
                 let committed = bus.committed();
-                let (lane, handle) = Lane::new(bus, limits);
+                let (lane, handle) = Lane::new(bus.clone(), limits);
                 // SQLite works when called and keeps its thread waiting for the disk, so it gets one of its own.
                 let runtime = tokio::runtime::Handle::current();
                 std::thread::Builder::new().name("lane".into()).spawn(move || {
                     runtime.block_on(lane.run());
                     let _ = end.send(());
                 })?;
-                (handle, committed)
+                (handle, bus as Arc<dyn Foresight>, committed)
             }
             StoreKind::Postgres(store) => {
                 let bus = Arc::new(self.bus(store.clone()));
                 let committed = bus.committed();
-                let (lane, handle) = Lane::new(bus, limits);
+                let (lane, handle) = Lane::new(bus.clone(), limits);
                 tokio::spawn(async move {
                     lane.run().await;
                     let _ = end.send(());
                 });
-                (handle, committed)
+                (handle, bus as Arc<dyn Foresight>, committed)
             }
         };
-        Ok(RunningLane { handle, committed, ended })
+        Ok(RunningLane { handle, foresight, committed, ended })
+    }
+
+    /// Has one command handled to its end, without a lane.
+    pub(crate) async fn handle(&self, message: Message) -> StoreResult<Verdict> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => self.bus(store.clone()).handle(message).await,
+            StoreKind::Postgres(store) => self.bus(store.clone()).handle(message).await,
+        }
     }
 
     /// Imports a file.

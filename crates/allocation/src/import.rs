@@ -6,9 +6,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use allocation_domain::commands::{Allocate, DeclareBatch, Precondition};
+use allocation_domain::commands::{Allocate, DeclareBatch, Precondition, WhenShort};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchQuantity, BatchRef, Command, LineId, OrderId, Quantity, Rejection, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Command, LineId, OrderId, Quantity, Rejection, Sku, Terms};
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::wire::{Cause, parse_date};
@@ -27,8 +27,8 @@ const TOGETHER: usize = 2_048;
 pub(crate) enum Kind {
     /// `ref,sku,qty,eta`
     Batches,
-    /// `order_id,sku,qty`
-    Orders,
+    /// `order_id,sku,qty`; what to do with an order that there is not enough for.
+    Orders(WhenShort),
 }
 
 /// What came of an import.
@@ -54,7 +54,7 @@ impl fmt::Display for Summary {
             Kind::Batches => {
                 write!(f, "{all} batches: {} new, {} changed, {} the same", self.new, self.changed, self.same)?;
             }
-            Kind::Orders => write!(f, "{all} orders: {} promised, {} known already", self.new, self.same)?,
+            Kind::Orders(_) => write!(f, "{all} orders: {} promised, {} known already", self.new, self.same)?,
         }
         write!(
             f,
@@ -131,7 +131,7 @@ pub(crate) async fn run<D: Database>(
                 Ok(batch) => import.push(Command::DeclareBatch(batch)).await?,
                 Err(why) => import.bad(&bar, at, &why),
             },
-            Kind::Orders => {
+            Kind::Orders(_) => {
                 let id = columns.text(&record, 0);
                 if order.as_ref().is_some_and(|order| order.id != id) {
                     import.close(&bar, order.take()).await?;
@@ -173,7 +173,7 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
 struct OpenOrder {
     id: String,
     first_row: u64,
-    lines: Vec<(Sku, LineId, Quantity)>,
+    lines: Vec<(Sku, LineId, Quantity, Terms)>,
     /// A bad row skips its order.
     broken: bool,
 }
@@ -191,7 +191,7 @@ impl Columns {
     fn find(kind: Kind, headers: &StringRecord) -> Result<Self, Failure> {
         let (needed, optional): (&[&str], &[&str]) = match kind {
             Kind::Batches => (&["ref", "sku", "qty"], &["eta"]),
-            Kind::Orders => (&["order_id", "sku", "qty"], &[]),
+            Kind::Orders(_) => (&["order_id", "sku", "qty"], &[]),
         };
         let place = |name: &&str| headers.iter().position(|header| header.trim_start_matches('\u{feff}') == *name);
         if let Some(missing) = needed.iter().find(|name| place(name).is_none()) {
@@ -228,10 +228,10 @@ impl Columns {
         })
     }
 
-    fn line(&self, record: &StringRecord) -> Result<(Sku, LineId, Quantity), String> {
+    fn line(&self, record: &StringRecord) -> Result<(Sku, LineId, Quantity, Terms), String> {
         OrderId::new(self.text(record, 0)).map_err(|error| format!("order_id {error}"))?;
         let qty = Quantity::new(self.number(record, 2)?).map_err(|error| format!("qty {error}"))?;
-        Ok((self.sku(record)?, LineId::default(), qty))
+        Ok((self.sku(record)?, LineId::default(), qty, Terms::default()))
     }
 }
 
@@ -251,8 +251,14 @@ impl<D: Database> Import<'_, D> {
     /// The order is complete.
     async fn close(&mut self, bar: &ProgressBar, order: Option<OpenOrder>) -> Result<(), Failure> {
         let Some(OpenOrder { id, first_row, lines, broken: false }) = order else { return Ok(()) };
+        let when_short = match self.summary.kind {
+            Kind::Orders(when_short) => when_short,
+            Kind::Batches => WhenShort::default(),
+        };
         let command = OrderId::new(id).map_err(|error| error.to_string()).and_then(|id| {
-            Allocate::new(id, lines).map_err(|(sku, error)| format!("the lines for {sku} add up to too much: {error}"))
+            let mut command = Allocate::new(id, lines).map_err(|error| error.to_string())?;
+            command.when_short = when_short;
+            Ok(command)
         });
         match command {
             Ok(command) => self.push(Command::Allocate(command)).await?,
@@ -283,7 +289,7 @@ impl<D: Database> Import<'_, D> {
                 Declared::Same => &mut summary.same,
             },
             Ok(Reply::Order(reply)) if reply.created => &mut summary.new,
-            Ok(Reply::Order(_) | Reply::Cancelled) => &mut summary.same,
+            Ok(_) => &mut summary.same,
             Err(Rejection::Short(_)) => &mut summary.out_of_stock,
             Err(Rejection::UnknownSku(_)) => &mut summary.unknown_sku,
             Err(_) => &mut summary.conflicts,

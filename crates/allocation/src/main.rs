@@ -1,5 +1,6 @@
 //! The program and nothing else: reads the configuration, puts the parts together, and runs what it is told to.
 
+mod books;
 mod bootstrap;
 mod config;
 mod health;
@@ -10,7 +11,7 @@ mod telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use allocation_service_layer::verify::verify;
+use allocation_domain::commands::WhenShort;
 use clap::{Parser, Subcommand};
 
 use crate::bootstrap::Store;
@@ -47,6 +48,12 @@ enum Subcommands {
     Import(Import),
     /// Check that the tables say what the event log says; exit status 1 if they differ
     Verify,
+    /// Show where the tables differ from the event log, and mend them if told to; exit status 1 if they still differ
+    Repair {
+        /// Mend them, and note in the log that it was done
+        #[arg(long)]
+        apply: bool,
+    },
     /// Print every variable with its meaning, default and current value
     Config,
     /// Ask a running service whether it is ready; exit status 1 if it is not
@@ -62,9 +69,30 @@ enum Import {
     },
     /// Orders: columns `order_id,sku,qty`; adjacent rows of one order form an order
     Orders {
+        /// What to do with an order that there is not enough for: promise nothing, what there is, or what there is and let the rest wait
+        #[arg(long, value_enum, default_value = "reject")]
+        when_short: Policy,
         /// The file
         file: PathBuf,
     },
+}
+
+/// What to do with an order that there is not enough for.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Policy {
+    Reject,
+    Partial,
+    Backorder,
+}
+
+impl From<Policy> for WhenShort {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Reject => Self::Reject,
+            Policy::Partial => Self::Partial,
+            Policy::Backorder => Self::Backorder,
+        }
+    }
 }
 
 /// Something that keeps the program from doing its work, in words for whoever started it.
@@ -115,36 +143,14 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
             let store = Store::open_migrated(config).await?;
             let (kind, file) = match what {
                 Import::Batches { file } => (import::Kind::Batches, file),
-                Import::Orders { file } => (import::Kind::Orders, file),
+                Import::Orders { when_short, file } => (import::Kind::Orders((*when_short).into()), file),
             };
             let summary = store.import(kind, file).await?;
             println!("{summary}");
             return Ok(ExitCode::from(u8::from(summary.bad_rows > 0)));
         }
-        Subcommands::Verify => {
-            let store = Store::open(config)?;
-            let reader = store.reader();
-            reader.ready().await?;
-            let findings = verify(reader.as_ref()).await?;
-            for difference in &findings.differences {
-                println!("{difference}");
-            }
-            println!(
-                "{} products, {} batches, {} lines, {} events: {} units allocated, {} backordered; {}",
-                findings.products,
-                findings.batches,
-                findings.lines,
-                findings.events,
-                findings.allocated,
-                findings.backordered,
-                match findings.differences.len() {
-                    0 => "the books balance".to_owned(),
-                    1 => "1 difference".to_owned(),
-                    many => format!("{many} differences"),
-                }
-            );
-            return Ok(ExitCode::from(u8::from(!findings.balanced())));
-        }
+        Subcommands::Verify => return books::verify(config).await,
+        Subcommands::Repair { apply } => return books::repair(config, *apply).await,
         Subcommands::Health => return Ok(ExitCode::from(u8::from(!health::ready(config).await?))),
     }
     Ok(ExitCode::SUCCESS)

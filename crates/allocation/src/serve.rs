@@ -9,6 +9,7 @@ use allocation_entrypoints::consumer::Consumer;
 use allocation_entrypoints::consumer::redis::RedisSource;
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::relay::{Relay, Sink};
+use allocation_service_layer::sweeper::Sweeper;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,19 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             Ok(())
         });
     }
+    if parts.web || parts.relay {
+        let sweeper = Sweeper {
+            reader: store.reader(),
+            commands: Arc::new(lane.handle.clone()),
+            clock: store.ambient.clock.clone(),
+            entropy: store.ambient.entropy.clone(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            sweeper.run(stop).await;
+            Ok(())
+        });
+    }
     if parts.consumer
         && let Some(url) = &config.redis
     {
@@ -79,6 +93,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         let state = WebParts {
             commands: Arc::new(lane.handle.clone()),
             reader: store.reader(),
+            foresight: lane.foresight.clone(),
             log: store.log(),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),

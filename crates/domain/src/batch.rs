@@ -9,30 +9,75 @@ pub type Eta = Option<Date>;
 
 /// Entity: units of one SKU that share their arrival, known by SKU and reference while quantity and date change.
 ///
-/// Its lines are not listed here: only their sum is, so that a batch costs the same however many orders it serves.
+/// Its lines are not listed here: only their sums are, so that a batch costs the same however many orders it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The shipment's reference.
     pub reference: BatchRef,
     /// Units declared: on hand when arrived, else incoming.
     pub quantity: BatchQuantity,
-    /// Units placed for order lines; never more than `quantity`.
+    /// Units placed for holds.
+    pub held: u64,
+    /// Units placed for order lines and confirmed. With `held`, never more than `quantity`.
     pub allocated: u64,
     /// When it is expected.
     pub eta: Eta,
-    /// The sequence number of the event that last changed the declaration (quantity or ETA).
+    /// It will never come.
+    pub cancelled: bool,
+    /// The sequence number of the event that last changed the declaration (quantity, ETA, receipt or cancellation).
     pub revision: u64,
 }
 
+/// The state of a batch, as in the table of [`crate::states::batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchState {
+    /// On its way.
+    Expected,
+    /// In the warehouse.
+    OnHand,
+    /// Will never come.
+    Cancelled,
+}
+
+impl BatchState {
+    /// The state's name in API and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expected => "expected",
+            Self::OnHand => "on_hand",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl Batch {
+    /// A batch of which nothing is placed yet.
+    pub fn new(reference: BatchRef, quantity: BatchQuantity, eta: Eta, revision: u64) -> Self {
+        Self { reference, quantity, held: 0, allocated: 0, eta, cancelled: false, revision }
+    }
+
+    /// Units placed for somebody.
+    pub fn placed(&self) -> u64 {
+        self.held + self.allocated
+    }
+
     /// Units that nobody has been promised.
     pub fn free(&self) -> u64 {
-        self.quantity.units().saturating_sub(self.allocated)
+        self.quantity.units().saturating_sub(self.placed())
     }
 
     /// Whether it lies in the warehouse.
     pub fn has_arrived(&self) -> bool {
         self.eta.is_none()
+    }
+
+    /// Its state.
+    pub fn state(&self) -> BatchState {
+        match (self.cancelled, self.eta) {
+            (true, _) => BatchState::Cancelled,
+            (false, None) => BatchState::OnHand,
+            (false, Some(_)) => BatchState::Expected,
+        }
     }
 
     /// Whether there is anything in it. A batch that is not open is history.

@@ -1,12 +1,18 @@
 //! Commands: jobs the system is to do. Their handlers live in the service layer.
 
+use time::Date;
+
 use crate::batch::Eta;
-use crate::ids::{BatchQuantity, BatchRef, OrderId, Sku};
-use crate::order_line::{LineKey, OrderLine};
+use crate::error::InvalidQuantity;
+use crate::ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Sku};
+use crate::order_line::{LineKey, OrderLine, Terms};
+use crate::product::Settings;
 
 /// A job the system is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Make a product known, or change its settings.
+    SetProduct(SetProduct),
     /// Make a new batch known.
     CreateBatch(CreateBatch),
     /// Say what a batch is, known or not.
@@ -15,10 +21,35 @@ pub enum Command {
     ChangeBatchQuantity(ChangeBatchQuantity),
     /// Correct a batch's date, or say that it has arrived.
     ChangeBatchEta(ChangeBatchEta),
+    /// Say that a batch has arrived, all of it or some.
+    ReceiveBatch(ReceiveBatch),
+    /// Say that a batch will never come.
+    CancelBatch(CancelBatch),
     /// Promise an order's lines.
     Allocate(Allocate),
+    /// Make the promises of an order's holds last.
+    ConfirmHold(ConfirmHold),
+    /// Let an order's holds last longer.
+    ExtendHold(ExtendHold),
+    /// Change what a line asks for.
+    ChangeLine(ChangeLine),
     /// Take back the promise of a line or of a whole order.
     Deallocate(Deallocate),
+    /// Move promises to earlier stock.
+    Improve(Improve),
+    /// Do what is due of a product: holds that have ended.
+    ApplyDue(ApplyDue),
+    /// Mend a product's tables from its events.
+    RepairBooks(RepairBooks),
+}
+
+/// Make a product known, or change its settings. All of them are said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetProduct {
+    /// The product.
+    pub sku: Sku,
+    /// What it is to do.
+    pub settings: Settings,
 }
 
 /// Make a new batch known. The same batch again is fine; another one under its name is refused.
@@ -72,7 +103,7 @@ pub struct ChangeBatchQuantity {
     pub qty: BatchQuantity,
 }
 
-/// Correct the date of a batch that has not arrived, or say that it has. Promises follow their batch.
+/// Correct the date of a batch that has not arrived, or say that it has. Promises follow their batch (rule 17).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeBatchEta {
     /// The product.
@@ -83,25 +114,88 @@ pub struct ChangeBatchEta {
     pub eta: Eta,
 }
 
-/// Promise the lines of one order, over one or many SKUs: all of them or none.
+/// Say how many units of an expected batch have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiveBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The shipment.
+    pub reference: BatchRef,
+    /// Units counted; there may be more of them than expected.
+    pub qty: Quantity,
+    /// What of those that did not come.
+    pub rest: Rest,
+}
+
+/// What becomes of units that were expected and did not come with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are still expected, as a batch of their own.
+    Keep,
+    /// They will never come.
+    Cancel,
+}
+
+/// Say that an expected batch will never come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The shipment.
+    pub reference: BatchRef,
+}
+
+/// What to do with an order that can't be promised whole (rule 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WhenShort {
+    /// Promise nothing.
+    #[default]
+    Reject,
+    /// Promise what there is; the rest is dropped.
+    Partial,
+    /// Promise what there is; the rest waits.
+    Backorder,
+}
+
+/// Promise the lines of one order, over one or many SKUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocate {
     order_id: OrderId,
     lines: Vec<OrderLine>,
+    /// What to do when there is not enough.
+    pub when_short: WhenShort,
+    /// For this long only, unless confirmed; none: for good.
+    pub hold: Option<HoldSeconds>,
+}
+
+/// Why lines can't be one request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLines {
+    /// Lines with the same key add up to more than a line may ask for.
+    #[error("the lines for {0} add up to too much: {1}")]
+    TooMuch(Sku, InvalidQuantity),
+    /// Lines with the same key want different things.
+    #[error("the lines for {0} with the same `line` differ in more than quantity")]
+    Differ(Sku),
 }
 
 impl Allocate {
     /// Lines of `order_id`. Lines with the same SKU and line are added up first.
     ///
     /// # Errors
-    /// When such a sum is more than a line may ask for: the line's SKU with the bounds.
+    /// When lines with the same key add up to too much, or differ in their terms.
     pub fn new(
         order_id: OrderId,
-        lines: impl IntoIterator<Item = (Sku, crate::LineId, crate::Quantity)>,
-    ) -> Result<Self, (Sku, crate::InvalidQuantity)> {
+        lines: impl IntoIterator<Item = (Sku, LineId, Quantity, Terms)>,
+    ) -> Result<Self, InvalidLines> {
         let mut sorted: Vec<OrderLine> = lines
             .into_iter()
-            .map(|(sku, line, qty)| OrderLine { key: LineKey { order_id: order_id.clone(), line }, sku, qty })
+            .map(|(sku, line, qty, terms)| OrderLine {
+                key: LineKey { order_id: order_id.clone(), line },
+                sku,
+                qty,
+                terms,
+            })
             .collect();
         // By SKU, so that a handler meets each product once; stable, so that lines keep the order they were given in.
         sorted.sort_by(|a, b| a.sku.cmp(&b.sku));
@@ -112,16 +206,20 @@ impl Allocate {
                 first_of_sku = lines.len();
             }
             match lines[first_of_sku..].iter_mut().find(|known| known.key.line == line.key.line) {
-                Some(known) => known.qty = known.qty.plus(line.qty).map_err(|error| (line.sku, error))?,
+                Some(known) if known.terms != line.terms => return Err(InvalidLines::Differ(line.sku)),
+                Some(known) => {
+                    known.qty = known.qty.plus(line.qty).map_err(|error| InvalidLines::TooMuch(line.sku, error))?;
+                }
                 None => lines.push(line),
             }
         }
-        Ok(Self { order_id, lines })
+        Ok(Self { order_id, lines, when_short: WhenShort::default(), hold: None })
     }
 
-    /// A single line.
-    pub fn one(order_id: OrderId, sku: Sku, qty: crate::Quantity) -> Self {
-        Self { lines: vec![OrderLine::new(order_id.clone(), sku, qty)], order_id }
+    /// A single line that must stay whole, as the Python original asks.
+    pub fn whole(order_id: OrderId, sku: Sku, qty: Quantity) -> Self {
+        let line = OrderLine { terms: Terms::whole(), ..OrderLine::new(order_id.clone(), sku, qty) };
+        Self { order_id, lines: vec![line], when_short: WhenShort::default(), hold: None }
     }
 
     /// The order.
@@ -140,11 +238,74 @@ impl Allocate {
     }
 }
 
+/// Make the promises of an order's holds last: all of them or none (rule 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmHold {
+    /// The order.
+    pub order_id: OrderId,
+}
+
+/// Let an order's holds last until now + `hold`, never shorter than before (rule 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtendHold {
+    /// The order.
+    pub order_id: OrderId,
+    /// From now on.
+    pub hold: HoldSeconds,
+}
+
+/// Change what a line asks for. What is not said stays (rule 23).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeLine {
+    /// The product.
+    pub sku: Sku,
+    /// Order and line.
+    pub line: LineKey,
+    /// What is said.
+    pub change: LineChange,
+}
+
+/// What a line is to be. What is not said stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LineChange {
+    /// Units it is to have.
+    pub qty: Option<Quantity>,
+    /// Who goes first.
+    pub priority: Option<i32>,
+    /// The latest day; `Some(None)`: any.
+    pub by: Option<Option<Date>>,
+    /// What to do when there is not enough for more.
+    pub when_short: WhenShort,
+}
+
 /// Take back what was promised: the line is cancelled and its units are free again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deallocate {
     /// The order.
     pub order_id: OrderId,
-    /// All its lines of this SKU; none: the whole order.
+    /// Only its lines of this SKU; none: the whole order.
     pub sku: Option<Sku>,
+    /// Of these only this one; none: all of them.
+    pub line: Option<LineId>,
+}
+
+/// Move a product's promises, by seniority, to strictly earlier batches (rule 12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Improve {
+    /// The product.
+    pub sku: Sku,
+}
+
+/// Do what is due of a product. Every command does that first, so this one does nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyDue {
+    /// The product.
+    pub sku: Sku,
+}
+
+/// Mend a product's tables from its events, if they differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairBooks {
+    /// The product.
+    pub sku: Sku,
 }

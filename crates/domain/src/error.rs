@@ -47,8 +47,8 @@ pub struct Shortage {
     pub asked: u64,
     /// Units on hand that nobody has been promised.
     pub available: u64,
-    /// The most units that one batch, arrived or not, could still give to a line.
-    pub largest: u64,
+    /// Units that the request could have had by its terms, arrived or not.
+    pub promisable: u64,
 }
 
 /// A line that is already known, as something else.
@@ -93,7 +93,7 @@ impl Conflict {
 /// The domain says no. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No batch of these SKUs was ever declared.
+    /// These SKUs were never made known, nor a batch of them.
     #[error("unknown SKU {}", list(.0))]
     UnknownSku(Vec<Sku>),
     /// The product has no such batch.
@@ -123,14 +123,6 @@ pub enum Rejection {
         /// The shipment.
         reference: BatchRef,
     },
-    /// What has arrived is not expected any more (rule 15).
-    #[error("batch {reference} of SKU {sku} has arrived and can't be given an ETA")]
-    EtaOnArrivedBatch {
-        /// The product.
-        sku: Sku,
-        /// The shipment.
-        reference: BatchRef,
-    },
     /// The declaration is not what the caller last saw.
     #[error("batch {reference} of SKU {sku} has changed since")]
     PreconditionFailed {
@@ -138,6 +130,36 @@ pub enum Rejection {
         sku: Sku,
         /// The shipment.
         reference: BatchRef,
+    },
+    /// A line or a batch is in a state in which this can't be done.
+    #[error("can't {command} {subject}: it is {state}")]
+    NotAllowed {
+        /// What it is about, in words.
+        subject: String,
+        /// What was to be done.
+        command: &'static str,
+        /// The state's name.
+        state: &'static str,
+    },
+    /// The queue takes no more units of new requests (rule 11).
+    #[error("the queue of SKU {sku} takes {cap} units: {queued} wait, {asked} more are too many")]
+    QueueFull {
+        /// The product.
+        sku: Sku,
+        /// Units that may wait.
+        cap: u64,
+        /// Units of requests that wait.
+        queued: u64,
+        /// Units this request would add.
+        asked: u64,
+    },
+    /// The events of a product contradict each other, so that nothing can be mended from them.
+    #[error("the log of SKU {sku} can't be folded: {why}")]
+    LogInconsistent {
+        /// The product.
+        sku: Sku,
+        /// The first contradiction.
+        why: String,
     },
     /// Lines that are known as something else (rule 9).
     #[error("{}", .0.iter().map(conflict).collect::<Vec<_>>().join("; "))]

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use time::{Duration, OffsetDateTime};
+
 use crate::error::{InvalidKey, InvalidQuantity};
 
 /// The text of a key: UTF-8 of 1 to `max` bytes without control characters or outer space, and not `.` or `..`, which would
@@ -94,6 +96,20 @@ key!(
     64
 );
 
+impl BatchRef {
+    /// What the rest of this shipment is called once some of it has come: `PO-1`, `PO-1~2`, `PO-1~3` …; none when that is too long for a key.
+    pub fn rest(&self) -> Option<Self> {
+        let (base, number) = match self.0.rsplit_once('~') {
+            Some((base, number)) if !base.is_empty() => (base, number.parse::<u32>().ok()),
+            _ => (&*self.0, None),
+        };
+        match number {
+            Some(number) => Self::new(format!("{base}~{}", number.checked_add(1)?)).ok(),
+            None => Self::new(format!("{}~2", self.0)).ok(),
+        }
+    }
+}
+
 impl LineId {
     /// Below every other, for ranges; no line has it.
     pub(crate) fn first() -> Self {
@@ -123,9 +139,17 @@ impl Quantity {
         }
     }
 
+    /// One unit.
+    pub const ONE: Self = Self(1);
+
     /// The number of units.
     pub fn units(self) -> u64 {
         self.0.into()
+    }
+
+    /// Units that are a part of a quantity, and so within its bounds.
+    pub(crate) fn part(units: u64) -> Self {
+        Self::new(units).expect("a part of a line has a unit, and no more than the line")
     }
 
     /// The sum of two quantities, which must be a quantity again.
@@ -162,9 +186,37 @@ impl BatchQuantity {
     }
 }
 
+impl From<Quantity> for BatchQuantity {
+    fn from(quantity: Quantity) -> Self {
+        Self(quantity.units())
+    }
+}
+
 impl fmt::Display for BatchQuantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// How long a hold lasts from now: 1 to 2,592,000 seconds, which is 30 days.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HoldSeconds(u32);
+
+impl HoldSeconds {
+    /// The longest.
+    pub const MAX: u64 = 30 * 24 * 60 * 60;
+
+    /// Checks the bounds.
+    pub fn new(seconds: u64) -> Result<Self, InvalidQuantity> {
+        match u32::try_from(seconds) {
+            Ok(small) if (1..=Self::MAX).contains(&seconds) => Ok(Self(small)),
+            _ => Err(InvalidQuantity { min: 1, max: Self::MAX }),
+        }
+    }
+
+    /// The instant it ends when it begins now.
+    pub fn from(self, now: OffsetDateTime) -> OffsetDateTime {
+        now + Duration::seconds(self.0.into())
     }
 }
 

@@ -2,35 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::Eta;
-use crate::events::Event;
+use crate::batch::Batch;
+use crate::events::{DeallocationReason, Event};
 use crate::ids::{BatchRef, Quantity};
-use crate::order_line::{AcceptedLine, LineKey, LineState};
+use crate::order_line::{AcceptedLine, LineKey, Terms};
+use crate::product::Settings;
 
 /// The books of one product, as its events tell them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// The sequence number of the last event folded.
     pub version: u64,
+    /// How the product is to behave.
+    pub settings: Settings,
     /// Every batch that ever was.
-    pub batches: BTreeMap<BatchRef, BatchBalance>,
+    pub batches: BTreeMap<BatchRef, Batch>,
     /// Every line that ever was.
     pub lines: BTreeMap<LineKey, AcceptedLine>,
     /// Whether `OutOfStock` was raised since stock last came back.
     pub out_of_stock_raised: bool,
-}
-
-/// A batch, as events tell it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BatchBalance {
-    /// Units declared.
-    pub quantity: u64,
-    /// Units placed.
-    pub allocated: u64,
-    /// When it is expected.
-    pub eta: Eta,
-    /// The event that last changed the declaration.
-    pub revision: u64,
+    /// Holds of which some placements, but not all, are confirmed: the units that are.
+    confirmed: BTreeMap<LineKey, u64>,
 }
 
 /// Why an event can't follow those before it.
@@ -45,10 +37,17 @@ pub struct Inconsistent {
     pub why: &'static str,
 }
 
+type Folded = Result<(), &'static str>;
+
 impl Ledger {
     /// Units that wait in the queue.
     pub fn backordered(&self) -> u64 {
         self.lines.values().map(AcceptedLine::backordered).sum()
+    }
+
+    /// Of these, units that the queue's cap counts.
+    pub fn queued(&self) -> u64 {
+        self.lines.values().map(|line| line.queued).sum()
     }
 
     /// Adds the next event of the product.
@@ -56,81 +55,214 @@ impl Ledger {
     /// # Errors
     /// When the log can't be true: a gap in the sequence, an unknown batch or line, more taken from a batch than it has.
     pub fn fold(&mut self, sequence: u64, event: &Event) -> Result<(), Inconsistent> {
-        let wrong = |why| Inconsistent { sequence, event: event.name(), why };
+        let inconsistent = |why| Inconsistent { sequence, event: event.name(), why };
         if sequence != self.version + 1 {
-            return Err(wrong("does not follow the one before it"));
+            return Err(inconsistent("does not follow the one before it"));
         }
         self.version = sequence;
+        self.fold_batch(sequence, event).and_then(|()| self.fold_line(sequence, event)).map_err(inconsistent)
+    }
+
+    fn batch(&mut self, reference: &BatchRef) -> Result<&mut Batch, &'static str> {
+        self.batches.get_mut(reference).ok_or("is about an unknown batch")
+    }
+
+    fn line(&mut self, key: &LineKey) -> Result<&mut AcceptedLine, &'static str> {
+        self.lines.get_mut(key).ok_or("is about an unknown line")
+    }
+
+    /// What an event says of product and batches.
+    fn fold_batch(&mut self, sequence: u64, event: &Event) -> Folded {
         match event {
+            Event::ProductChanged { settings } => self.settings = *settings,
             Event::BatchCreated { reference, qty, eta } => {
-                let balance = BatchBalance { quantity: qty.units(), allocated: 0, eta: *eta, revision: sequence };
-                if self.batches.insert(reference.clone(), balance).is_some() {
-                    return Err(wrong("creates a batch that exists"));
+                let batch = Batch::new(reference.clone(), *qty, *eta, sequence);
+                if self.batches.insert(reference.clone(), batch).is_some() {
+                    return Err("creates a batch that exists");
                 }
                 self.out_of_stock_raised &= qty.units() == 0;
             }
             Event::BatchQuantityChanged { reference, from, to } => {
-                let batch = self.batches.get_mut(reference).ok_or(wrong("changes an unknown batch"))?;
-                if batch.quantity != from.units() {
-                    return Err(wrong("starts from another quantity"));
+                let batch = self.batch(reference)?;
+                if batch.quantity != *from {
+                    return Err("starts from another quantity");
                 }
-                (batch.quantity, batch.revision) = (to.units(), sequence);
-                self.out_of_stock_raised &= to < from;
+                (batch.quantity, batch.revision) = (*to, sequence);
+                self.out_of_stock_raised &= to <= from;
             }
             Event::BatchEtaChanged { reference, from, to } => {
-                let batch = self.batches.get_mut(reference).ok_or(wrong("changes an unknown batch"))?;
+                let batch = self.batch(reference)?;
                 if batch.eta != *from {
-                    return Err(wrong("starts from another ETA"));
+                    return Err("starts from another ETA");
                 }
                 (batch.eta, batch.revision) = (*to, sequence);
             }
-            Event::Allocated { line, qty, reference } => {
-                let batch = self.batches.get_mut(reference).ok_or(wrong("takes from an unknown batch"))?;
-                if batch.allocated + qty.units() > batch.quantity {
-                    return Err(wrong("takes more than the batch has"));
+            Event::BatchReceived { reference, qty, .. } => {
+                let batch = self.batch(reference)?;
+                if batch.has_arrived() {
+                    return Err("receives a batch that has arrived");
                 }
-                batch.allocated += qty.units();
-                self.turn(line, *qty, sequence, LineState::Allocated(reference.clone())).map_err(wrong)?;
+                (batch.quantity, batch.eta, batch.revision) = (*qty, None, sequence);
+                self.out_of_stock_raised = false;
             }
-            Event::Deallocated { line, qty, reference, reason } => {
-                if self.lines.get(line).and_then(AcceptedLine::batch) != Some(reference) {
-                    return Err(wrong("takes a place that the line does not have"));
-                }
-                let batch = self.batches.get_mut(reference).ok_or(wrong("gives to an unknown batch"))?;
-                batch.allocated = batch.allocated.checked_sub(qty.units()).ok_or(wrong("gives back too much"))?;
-                // In between two places, as `Backordered`: the next event of the same unit of work says where it ends.
-                self.turn(line, *qty, sequence, LineState::Backordered).map_err(wrong)?;
-                self.out_of_stock_raised &= *reason != crate::DeallocationReason::Released;
+            Event::BatchCancelled { reference, .. } => {
+                let batch = self.batch(reference)?;
+                (batch.quantity, batch.cancelled, batch.revision) = (crate::BatchQuantity::ZERO, true, sequence);
             }
-            Event::Backordered { line, qty } => {
-                self.turn(line, *qty, sequence, LineState::Backordered).map_err(wrong)?;
-            }
-            Event::LineCancelled { line, qty } => {
-                self.turn(line, *qty, sequence, LineState::Cancelled).map_err(wrong)?;
-            }
+            Event::HoldExpired { .. } => self.out_of_stock_raised = false,
+            Event::Deallocated { reason, .. } => self.out_of_stock_raised &= *reason != DeallocationReason::Released,
             Event::OutOfStock { .. } => self.out_of_stock_raised = true,
+            Event::LineAccepted { .. }
+            | Event::Held { .. }
+            | Event::HoldExtended { .. }
+            | Event::HoldLost { .. }
+            | Event::Allocated { .. }
+            | Event::Backordered { .. }
+            | Event::LineChanged { .. }
+            | Event::LineCancelled { .. }
+            | Event::PromiseChanged { .. }
+            | Event::BooksRepaired { .. } => {}
         }
         Ok(())
     }
 
-    /// The line, new or known, is in this state from here on.
-    fn turn(&mut self, key: &LineKey, qty: Quantity, sequence: u64, state: LineState) -> Result<(), &'static str> {
-        let line = self.lines.entry(key.clone()).or_insert_with(|| AcceptedLine {
-            key: key.clone(),
-            requested: qty,
-            accepted: sequence,
-            state: LineState::Backordered,
-        });
-        if line.requested != qty {
-            return Err("is about another quantity than the line's");
+    /// What an event says of lines.
+    fn fold_line(&mut self, sequence: u64, event: &Event) -> Folded {
+        match event {
+            Event::LineAccepted { line: key, requested, dropped, terms } => {
+                let known = self.lines.get(key);
+                if known.is_some_and(|known| known.lapsed == 0) {
+                    return Err("accepts a line that is known");
+                }
+                let accepted = known.map_or(sequence, |lapsed| lapsed.accepted);
+                let mut line = AcceptedLine::new(key.clone(), *requested, accepted, *terms);
+                line.dropped = *dropped;
+                self.lines.insert(key.clone(), line);
+            }
+            Event::Held { line: key, accepted, qty, reference, until } => {
+                self.accept_plain(key, *qty, *accepted, sequence, Terms::default());
+                self.line(key)?.hold = Some(*until);
+                self.place(key, *accepted, *qty, reference)?;
+                self.batch(reference)?.held += qty.units();
+            }
+            Event::HoldExtended { line: key, until } => {
+                let hold = &mut self.line(key)?.hold;
+                if hold.is_none() {
+                    return Err("extends a hold that is none");
+                }
+                *hold = Some(*until);
+            }
+            Event::HoldExpired { line: key, accepted, qty, reference } => {
+                self.take_back(key, *accepted, *qty, reference)?;
+                let line = self.line(key)?;
+                line.lapsed += qty.units();
+                if line.parts.is_empty() {
+                    line.close();
+                }
+            }
+            Event::HoldLost { line: key, .. } => {
+                let line = self.line(key)?;
+                line.close();
+                line.lapsed += line.requested.units() - line.dropped;
+            }
+            Event::Allocated { line: key, accepted, qty, reference, split } => {
+                if self.lines.get(key).is_some_and(|line| line.hold.is_some()) {
+                    return self.confirm(key, *accepted, *qty, reference);
+                }
+                let terms = if *split { Terms::default() } else { Terms::whole() };
+                self.accept_plain(key, *qty, *accepted, sequence, terms);
+                self.place(key, *accepted, *qty, reference)?;
+                self.batch(reference)?.allocated += qty.units();
+            }
+            Event::Deallocated { line: key, accepted, qty, reference, .. } => {
+                self.take_back(key, *accepted, *qty, reference)?;
+            }
+            Event::Backordered { line: key, accepted, qty, displaced } => {
+                self.accept_plain(key, *qty, *accepted, sequence, Terms::default());
+                let line = self.line(key)?;
+                line.put(*accepted, None, qty.units());
+                line.queued += if *displaced { 0 } else { qty.units() };
+            }
+            Event::LineChanged { line: key, from, to, dropped, terms } => {
+                let line = self.line(key)?;
+                if line.ordered() != from.units() {
+                    return Err("starts from another quantity");
+                }
+                (line.requested, line.dropped, line.terms) = (*to, *dropped, *terms);
+                line.give_up_waiting(from.units().saturating_sub(to.units() - dropped));
+            }
+            Event::LineCancelled { line: key, qty } => {
+                let line = self.line(key)?;
+                line.close();
+                line.cancelled += qty.units();
+            }
+            Event::ProductChanged { .. }
+            | Event::BatchCreated { .. }
+            | Event::BatchQuantityChanged { .. }
+            | Event::BatchEtaChanged { .. }
+            | Event::BatchReceived { .. }
+            | Event::BatchCancelled { .. }
+            | Event::PromiseChanged { .. }
+            | Event::OutOfStock { .. }
+            | Event::BooksRepaired { .. } => {}
         }
-        if line.state == LineState::Cancelled {
-            return Err("is about a cancelled line");
+        Ok(())
+    }
+
+    /// A line that nothing was said of before is accepted by its first event.
+    fn accept_plain(&mut self, key: &LineKey, qty: Quantity, accepted: u64, sequence: u64, terms: Terms) {
+        if accepted == sequence && !self.lines.contains_key(key) {
+            self.lines.insert(key.clone(), AcceptedLine::new(key.clone(), qty, accepted, terms));
         }
-        if matches!((&line.state, &state), (LineState::Allocated(_), LineState::Allocated(_) | LineState::Cancelled)) {
-            return Err("is about a line that still has its place");
+    }
+
+    /// Units of a line get a place: those that are in none at the moment, or else those that wait.
+    fn place(&mut self, key: &LineKey, accepted: u64, qty: Quantity, reference: &BatchRef) -> Folded {
+        let batch = self.batch(reference)?;
+        if batch.placed() + qty.units() > batch.quantity.units() {
+            return Err("takes more than the batch has");
         }
-        line.state = state;
+        let line = self.line(key)?;
+        let ended = line.dropped + line.cancelled + line.lapsed;
+        let in_no_place =
+            line.requested.units().checked_sub(ended + line.ordered()).ok_or("is about too many units")?;
+        if in_no_place < qty.units() && !line.take(accepted, None, qty.units()) {
+            return Err("places units that the line does not have");
+        }
+        line.put(accepted, Some(reference.clone()), qty.units());
+        Ok(())
+    }
+
+    fn take_back(&mut self, key: &LineKey, accepted: u64, qty: Quantity, reference: &BatchRef) -> Folded {
+        let line = self.line(key)?;
+        let held = line.hold.is_some();
+        if !line.take(accepted, Some(reference), qty.units()) {
+            return Err("takes a place that the line does not have");
+        }
+        let batch = self.batch(reference)?;
+        let placed = if held { &mut batch.held } else { &mut batch.allocated };
+        *placed = placed.checked_sub(qty.units()).ok_or("gives back too much")?;
+        Ok(())
+    }
+
+    /// A placement of a hold lasts from now on; once all do, the line is held no longer.
+    fn confirm(&mut self, key: &LineKey, accepted: u64, qty: Quantity, reference: &BatchRef) -> Folded {
+        let batch = self.batch(reference)?;
+        batch.held = batch.held.checked_sub(qty.units()).ok_or("confirms more than is held")?;
+        batch.allocated += qty.units();
+        let line = self.line(key)?;
+        let has =
+            |part: &crate::Part| part.accepted == accepted && part.batch.as_ref() == Some(reference) && part.qty == qty;
+        if !line.parts.iter().any(has) {
+            return Err("confirms a place that the line does not have");
+        }
+        let placed = line.placed();
+        let confirmed = self.confirmed.entry(key.clone()).or_default();
+        *confirmed += qty.units();
+        if *confirmed == placed {
+            self.confirmed.remove(key);
+            self.line(key)?.hold = None;
+        }
         Ok(())
     }
 }

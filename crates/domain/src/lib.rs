@@ -13,7 +13,8 @@
 //! folding them.
 //!
 //! **How to add…**
-//! - *a rule of preference*: [`Batch::preference`] orders the batches; [`Product::plan`] walks them in that order.
+//! - *a rule of preference*: [`Batch::preference`] orders the batches; `placing.rs` chooses among them.
+//! - *a state, or what is allowed in it*: the tables in [`states`].
 //! - *a command*: a variant in [`commands`], a method on [`Product`] that raises its events, then a handler one layer up
 //!   (the compiler names the places).
 //! - *an event*: a variant in [`events`], its step in [`ledger`], and its JSON one layer up.
@@ -25,12 +26,14 @@ pub mod events;
 mod ids;
 pub mod ledger;
 mod order_line;
+mod placing;
 pub mod product;
+pub mod states;
 
-pub use batch::{Batch, Eta, arrival};
+pub use batch::{Batch, BatchState, Eta, arrival};
 pub use commands::Command;
 pub use error::{Conflict, InvalidKey, InvalidQuantity, Rejection, Shortage};
 pub use events::{DeallocationReason, Event};
-pub use ids::{BatchQuantity, BatchRef, LineId, OrderId, Quantity, Sku};
-pub use order_line::{AcceptedLine, LineKey, LineState, OrderLine};
-pub use product::Product;
+pub use ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Sku};
+pub use order_line::{AcceptedLine, LineKey, LineState, OrderLine, Part, PartKey, Promise, Seniority, Split, Terms};
+pub use product::{Product, Settings};

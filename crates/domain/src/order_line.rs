@@ -1,5 +1,10 @@
-//! Order lines: what is asked for, and what has become of it.
+//! Order lines: what is asked for, on what terms, and what has become of it.
 
+use std::cmp::Reverse;
+
+use time::{Date, OffsetDateTime};
+
+use crate::batch::{Eta, arrival};
 use crate::ids::{BatchRef, LineId, OrderId, Quantity, Sku};
 
 /// Names a line within its product: the order, and the line when an order names the product more than once.
@@ -20,76 +25,301 @@ pub struct OrderLine {
     pub sku: Sku,
     /// How much of it.
     pub qty: Quantity,
+    /// What its placements must obey.
+    pub terms: Terms,
 }
 
 impl OrderLine {
-    /// A line `1` of an order.
+    /// A line `1` of an order, on the usual terms.
     pub fn new(order_id: OrderId, sku: Sku, qty: Quantity) -> Self {
-        Self { key: LineKey { order_id, line: LineId::default() }, sku, qty }
+        Self { key: LineKey { order_id, line: LineId::default() }, sku, qty, terms: Terms::default() }
     }
 }
 
-/// Where all units of a line are. A line goes whole to one batch (rule 3), so it has one state.
+/// Whether a line's units may come from several batches (rules 3 and 4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Split {
+    /// All of it from one batch: the original's rule.
+    Never,
+    /// In parts, of which none but the remainder is smaller than this.
+    Parts(Quantity),
+}
+
+/// What a line's placements must obey, and when it is its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Terms {
+    /// Who goes first: higher before lower (seniority).
+    pub priority: i32,
+    /// The latest day it may be promised for, inclusive (rule 5).
+    pub by: Option<Date>,
+    /// The day it is wanted, and no earlier (rule 5).
+    pub not_before: Option<Date>,
+    /// Whether it may come from several batches.
+    pub split: Split,
+}
+
+impl Default for Terms {
+    /// Any day, in as many parts as it takes, and its turn is when it came.
+    fn default() -> Self {
+        Self { priority: 0, by: None, not_before: None, split: Split::Parts(Quantity::ONE) }
+    }
+}
+
+impl Terms {
+    /// As the Python original promises: whole from one batch.
+    pub fn whole() -> Self {
+        Self { split: Split::Never, ..Self::default() }
+    }
+
+    /// Whether they say nothing but perhaps that the line must stay whole.
+    pub fn are_usual(&self) -> bool {
+        *self == Self::default() || *self == Self::whole()
+    }
+
+    /// Whether units that arrive on this day can be promised in time: a promise is for no day before `not_before`.
+    pub fn allow(&self, arrival: Date) -> bool {
+        self.by.is_none_or(|by| arrival.max(self.not_before.unwrap_or(arrival)) <= by)
+    }
+}
+
+/// Whose turn comes first: higher priority, then earlier acceptance. The lesser goes first.
+pub type Seniority = (Reverse<i32>, u64);
+
+/// Some of a line's units: in one batch, or waiting. Its acceptance is its seniority's second half; moving to another batch keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The sequence number of the event that accepted these units.
+    pub accepted: u64,
+    /// Where they are; none: they wait in the queue.
+    pub batch: Option<BatchRef>,
+    /// How many.
+    pub qty: Quantity,
+}
+
+/// Names units of a line that were accepted together.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PartKey {
+    /// Order and line.
+    pub line: LineKey,
+    /// The sequence number of the event that accepted them.
+    pub accepted: u64,
+}
+
+impl Part {
+    /// Parts are kept in this order: by acceptance, the placed ones before those that wait.
+    fn order(&self) -> (u64, bool, Option<&BatchRef>) {
+        (self.accepted, self.batch.is_none(), self.batch.as_ref())
+    }
+}
+
+/// What a line is as a whole: the first of these that is true of any of its units.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LineState {
-    /// Promised from this batch.
-    Allocated(BatchRef),
-    /// Waits in the product's queue.
+    /// Placed for a while.
+    Held,
+    /// Some of it waits.
     Backordered,
+    /// All of it has a place.
+    Allocated,
+    /// The hold ran out, or lost its place.
+    Lapsed,
     /// No longer wanted; kept so that the same request cannot promise twice.
     Cancelled,
 }
 
 impl LineState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Held, Self::Backordered, Self::Allocated, Self::Lapsed, Self::Cancelled];
+
     /// The state's name in API and events.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Allocated(_) => "allocated",
+            Self::Held => "held",
             Self::Backordered => "backordered",
+            Self::Allocated => "allocated",
+            Self::Lapsed => "lapsed",
             Self::Cancelled => "cancelled",
         }
     }
 }
 
+/// When all of a line is ready to ship, as events tell it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// Not known: some of it waits.
+    None,
+    /// At once.
+    OnHand,
+    /// On a day.
+    On(Date),
+}
+
 /// An order line that a product has accepted.
+///
+/// Each of its units is in exactly one place: `requested` is the sum of all parts and of what was dropped, cancelled and has lapsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcceptedLine {
     /// Order and line.
     pub key: LineKey,
     /// What the caller asked for.
     pub requested: Quantity,
-    /// Seniority: the sequence number of the event that accepted the line. The lower, the longer it has been waiting; moving
-    /// to another batch keeps it.
+    /// The sequence number of the event that accepted the line first.
     pub accepted: u64,
-    /// Where its units are.
-    pub state: LineState,
+    /// What its placements must obey.
+    pub terms: Terms,
+    /// Its units that are ordered, by acceptance.
+    pub parts: Vec<Part>,
+    /// When the hold ends; none: its placements are confirmed.
+    pub hold: Option<OffsetDateTime>,
+    /// Units that were not to be had when it was asked for (rule 8).
+    pub dropped: u64,
+    /// Units no longer wanted.
+    pub cancelled: u64,
+    /// Units of a hold that ran out.
+    pub lapsed: u64,
+    /// Of the units that wait, those that have waited since they were asked for: what the queue's cap counts (rule 11).
+    pub queued: u64,
 }
 
 impl AcceptedLine {
-    /// The batch its units are placed in.
-    pub fn batch(&self) -> Option<&BatchRef> {
-        match &self.state {
-            LineState::Allocated(reference) => Some(reference),
-            LineState::Backordered | LineState::Cancelled => None,
+    /// A line as it is accepted, its units yet to be put somewhere.
+    pub fn new(key: LineKey, requested: Quantity, accepted: u64, terms: Terms) -> Self {
+        Self {
+            key,
+            requested,
+            accepted,
+            terms,
+            parts: Vec::with_capacity(1),
+            hold: None,
+            dropped: 0,
+            cancelled: 0,
+            lapsed: 0,
+            queued: 0,
         }
     }
 
-    fn units_when(&self, matches: bool) -> u64 {
-        if matches { self.requested.units() } else { 0 }
+    /// Its state: the first that is true of any of its units.
+    pub fn state(&self) -> LineState {
+        if self.hold.is_some() {
+            LineState::Held
+        } else if self.backordered() > 0 {
+            LineState::Backordered
+        } else if !self.parts.is_empty() {
+            LineState::Allocated
+        } else if self.lapsed > 0 {
+            LineState::Lapsed
+        } else {
+            LineState::Cancelled
+        }
     }
 
-    /// Units placed in a batch.
+    /// Parts with a place.
+    pub fn placements(&self) -> impl Iterator<Item = (&BatchRef, &Part)> {
+        self.parts.iter().filter_map(|part| Some((part.batch.as_ref()?, part)))
+    }
+
+    /// Parts without one.
+    pub fn waiting(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|part| part.batch.is_none())
+    }
+
+    /// Units with a place.
+    pub fn placed(&self) -> u64 {
+        self.placements().map(|(_, part)| part.qty.units()).sum()
+    }
+
+    /// Units placed for a hold.
+    pub fn held(&self) -> u64 {
+        if self.hold.is_some() { self.placed() } else { 0 }
+    }
+
+    /// Units placed and confirmed.
     pub fn allocated(&self) -> u64 {
-        self.units_when(matches!(self.state, LineState::Allocated(_)))
+        if self.hold.is_some() { 0 } else { self.placed() }
     }
 
     /// Units that wait for stock.
     pub fn backordered(&self) -> u64 {
-        self.units_when(self.state == LineState::Backordered)
+        self.waiting().map(|part| part.qty.units()).sum()
     }
 
-    /// Units no longer wanted.
-    pub fn cancelled(&self) -> u64 {
-        self.units_when(self.state == LineState::Cancelled)
+    /// Units ordered: requested, and neither dropped nor given up.
+    pub fn ordered(&self) -> u64 {
+        self.parts.iter().map(|part| part.qty.units()).sum()
+    }
+
+    /// Whether any of it lies in this batch.
+    pub fn is_in(&self, reference: &BatchRef) -> bool {
+        self.placements().any(|(batch, _)| batch == reference)
+    }
+
+    /// The seniority of units accepted then.
+    pub fn seniority(&self, accepted: u64) -> Seniority {
+        (Reverse(self.terms.priority), accepted)
+    }
+
+    /// When all of it is ready to ship, given each batch's ETA.
+    pub fn promise(&self, eta: impl Fn(&BatchRef) -> Eta) -> Promise {
+        if self.parts.is_empty() || self.backordered() > 0 {
+            return Promise::None;
+        }
+        let latest = self.placements().map(|(batch, _)| eta(batch)).max().flatten();
+        latest.max(self.terms.not_before).map_or(Promise::OnHand, Promise::On)
+    }
+
+    /// The same as a date, seen from `today`.
+    pub fn promised_date(&self, eta: impl Fn(&BatchRef) -> Eta, today: Date) -> Option<Date> {
+        if self.parts.is_empty() || self.backordered() > 0 {
+            return None;
+        }
+        let latest = self.placements().map(|(batch, _)| arrival(eta(batch), today)).max();
+        latest.max(self.terms.not_before)
+    }
+
+    /// Puts units somewhere. What shares acceptance and place is one part.
+    pub(crate) fn put(&mut self, accepted: u64, batch: Option<BatchRef>, units: u64) {
+        if units == 0 {
+            return;
+        }
+        if let Some(part) = self.parts.iter_mut().find(|part| part.accepted == accepted && part.batch == batch) {
+            part.qty = Quantity::part(part.qty.units() + units);
+        } else {
+            self.parts.push(Part { accepted, batch, qty: Quantity::part(units) });
+            self.parts.sort_by(|a, b| a.order().cmp(&b.order()));
+        }
+    }
+
+    /// Takes units away from where they are. `false`: they are not there.
+    #[must_use]
+    pub(crate) fn take(&mut self, accepted: u64, batch: Option<&BatchRef>, units: u64) -> bool {
+        let found = self.parts.iter().position(|part| part.accepted == accepted && part.batch.as_ref() == batch);
+        let Some(at) = found else { return units == 0 };
+        let Some(left) = self.parts[at].qty.units().checked_sub(units) else { return false };
+        match Quantity::new(left) {
+            Ok(left) => self.parts[at].qty = left,
+            Err(_) => drop(self.parts.remove(at)),
+        }
+        self.queued = self.queued.min(self.backordered());
+        true
+    }
+
+    /// Gives up to so many waiting units, those accepted last first.
+    pub(crate) fn give_up_waiting(&mut self, mut units: u64) {
+        while let Some(last) = self.parts.iter().rfind(|part| part.batch.is_none()).filter(|_| units > 0) {
+            let (accepted, going) = (last.accepted, last.qty.units().min(units));
+            units -= going;
+            if !self.take(accepted, None, going) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the line: whatever is ordered is so no longer.
+    pub(crate) fn close(&mut self) -> u64 {
+        let units = self.ordered();
+        self.parts.clear();
+        self.hold = None;
+        self.queued = 0;
+        units
     }
 }

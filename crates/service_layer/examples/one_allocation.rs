@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use allocation_domain::{AcceptedLine, BatchRef, LineKey, OrderId, Product, Sku};
+use allocation_domain::commands::WhenShort;
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{AcceptedLine, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreResult, Transaction,
+    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction, Units,
 };
+use allocation_service_layer::verify::ProductBooks;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
-use allocation_testing::shorthand::{allocate, create_batch, message};
+use allocation_testing::shorthand::{ask, create_batch, message};
 use time::OffsetDateTime;
 
 /// Commands in one unit of work.
@@ -60,24 +63,24 @@ impl ProductRepository for InMemory {
         Ok(Vec::new())
     }
 
-    async fn newest_lines(
-        &mut self,
-        _sku: &Sku,
-        _reference: &BatchRef,
-        _after: Option<&LineKey>,
-        _limit: usize,
-    ) -> StoreResult<Vec<AcceptedLine>> {
+    async fn losers(&mut self, _: &Sku, _: &BatchRef, _: Option<&PartKey>, _: usize) -> StoreResult<Vec<Units>> {
         Ok(Vec::new())
     }
 
-    async fn waiting_lines(
-        &mut self,
-        _sku: &Sku,
-        _max_units: u64,
-        _after: u64,
-        _limit: usize,
-    ) -> StoreResult<Vec<AcceptedLine>> {
+    async fn waiting(&mut self, _: &Sku, _: u64, _: Option<Seniority>, _: usize) -> StoreResult<Vec<Units>> {
         Ok(Vec::new())
+    }
+
+    async fn due_holds(&mut self, _: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+        Ok(Vec::new())
+    }
+
+    async fn books(&mut self, _: &Sku) -> StoreResult<ProductBooks> {
+        Err(StoreError::Failed("keeps no books".into()))
+    }
+
+    async fn replace(&mut self, _: &Product) -> StoreResult<()> {
+        Ok(())
     }
 
     async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
@@ -85,9 +88,17 @@ impl ProductRepository for InMemory {
         for change in changes {
             let p = change.product;
             // Without its lines, as a store would load it.
-            let batches = p.batches().to_vec();
-            let stored =
-                Product::restore(p.sku().clone(), p.version(), p.backordered(), p.out_of_stock_raised(), batches);
+            let stored = StoredProduct {
+                sku: p.sku().clone(),
+                version: p.version(),
+                changed_at: p.changed_at(),
+                settings: p.settings(),
+                backordered: p.backordered(),
+                queued: p.queued(),
+                out_of_stock_raised: p.out_of_stock_raised(),
+                batches: p.batches().to_vec(),
+            };
+            let stored = Product::restore(stored, p.now());
             products.insert(p.sku().clone(), stored);
         }
         Ok(())
@@ -103,8 +114,9 @@ fn main() {
         let skus: Vec<String> = (0..SKUS).map(|n| format!("SMALL-TABLE-{n}")).collect();
         let batches: Vec<_> = skus.iter().map(|sku| message(create_batch("warehouse", sku, 1_000_000, None))).collect();
         bus.handle_batch(&batches).await;
-        let orders: Vec<_> =
-            (0..lines).map(|n| message(allocate(&format!("order-{n:08}"), &[(skus[n % SKUS].as_str(), 3)]))).collect();
+        let orders: Vec<_> = (0..lines)
+            .map(|n| message(ask(&format!("order-{n:08}"), WhenShort::Reject, &[(skus[n % SKUS].as_str(), 3)])))
+            .collect();
         for some in orders.chunks(BATCH) {
             for verdict in bus.handle_batch(some).await {
                 verdict.expect("the store works").expect("there is enough");

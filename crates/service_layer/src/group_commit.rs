@@ -149,7 +149,13 @@ impl LaneHandle {
 #[async_trait]
 impl Commands for LaneHandle {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
-        let several = matches!(message.command, Command::DeclareBatch(_) | Command::ChangeBatchQuantity(_));
+        let several = matches!(
+            message.command,
+            Command::DeclareBatch(_)
+                | Command::ChangeBatchQuantity(_)
+                | Command::ReceiveBatch(_)
+                | Command::CancelBatch(_)
+        );
         if !several {
             return self.once(message).await;
         }

@@ -1,17 +1,20 @@
 //! The internal message bus: routes commands and events to their handlers, each inside a unit of work.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_domain::{Command, Event, LineKey, Sku};
+use allocation_domain::{Command, Event, PartKey, Product, Sku};
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
-use crate::ports::database::{Database, StoreError, StoreResult, Transaction};
+use crate::ports::database::{Database, Selection, StoreError, StoreResult, Transaction};
+use crate::ports::reader::Foresight;
 use crate::unit_of_work::{UnitOfWork, Wanted};
 use crate::wire::Cause;
 
@@ -22,8 +25,8 @@ pub struct Message {
     pub command: Command,
     /// Who wants it.
     pub cause: Cause,
-    /// Where a large cut goes on that was begun in an earlier unit of work: after this line, the last that lost its place.
-    pub resume: Option<LineKey>,
+    /// Where a large cut goes on that was begun in an earlier unit of work: after these units, the last that lost their place.
+    pub resume: Option<PartKey>,
 }
 
 impl Message {
@@ -155,23 +158,13 @@ impl<D: Database> MessageBus<D> {
     }
 
     async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
-        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone());
-        uow.load(Wanted::of(messages.iter().map(|message| &message.command))).await?;
+        let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         let mut verdicts = Vec::with_capacity(messages.len());
         for message in messages {
+            uow.caused_by(&message.cause);
             let mut verdict = dispatch(message, &mut uow).await?;
-            let mut events = uow.gather(&message.cause);
-            while !events.is_empty() {
-                for sku in stock_freed(&events) {
-                    handlers::serve_queue(&sku, &mut uow).await?;
-                }
-                events = uow.gather(&message.cause);
-            }
-            if let Ok(Reply::Batch(reply)) = &mut verdict
-                && let Some(batch) = uow.product(&reply.sku).and_then(|product| product.batch(&reply.batch.reference))
-            {
-                // Whoever waited may have been served from it since.
-                reply.batch = batch.into();
+            if settle(&mut uow).await? {
+                handlers::refresh(&mut verdict, &uow);
             }
             verdicts.push(verdict);
         }
@@ -181,47 +174,90 @@ impl<D: Database> MessageBus<D> {
         }
         Ok(verdicts)
     }
+
+    /// A unit of work with all that is wanted at hand, and in it done what is due (rule 13).
+    async fn begin(&self, wanted: Wanted) -> StoreResult<UnitOfWork<D::Tx>> {
+        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone());
+        uow.load(wanted).await?;
+        if uow.expire_holds().await? {
+            let correlation = self.entropy.uuid(self.clock.now()).to_string().into();
+            uow.caused_by(&Cause { correlation, actor: "clock".into(), traceparent: None });
+            settle(&mut uow).await?;
+        }
+        Ok(uow)
+    }
+}
+
+#[async_trait]
+impl<D: Database> Foresight for MessageBus<D> {
+    async fn foresee(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
+        let selection = Selection { skus: skus.iter().cloned().collect(), ..Selection::default() };
+        let uow = self.begin(Wanted { selection, orders: Vec::new() }).await?;
+        uow.abandon().await
+    }
+}
+
+/// Has the events raised handled, and those that this raises, until none is left. `true`: stock was free for those who wait, so that things
+/// may not be as the command left them.
+async fn settle<T: Transaction>(uow: &mut UnitOfWork<T>) -> StoreResult<bool> {
+    let mut stock_was_free = false;
+    let mut events = uow.gather();
+    while !events.is_empty() {
+        for sku in stock_freed(&events) {
+            stock_was_free = true;
+            handlers::serve_queue(&sku, uow).await?;
+            if uow.product(&sku).is_some_and(|product| product.settings().auto_improve) {
+                handlers::improve_promises(&sku, uow).await?;
+            }
+        }
+        events = uow.gather();
+    }
+    Ok(stock_was_free)
 }
 
 /// Which handler does a command's job.
 async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
     let resume = message.resume.as_ref();
     match &message.command {
+        Command::SetProduct(cmd) => Ok(handlers::set_product(cmd, uow)),
         Command::CreateBatch(cmd) => Ok(handlers::create_batch(cmd, uow)),
         Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, resume, uow).await,
         Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, resume, uow).await,
-        Command::ChangeBatchEta(cmd) => Ok(handlers::change_batch_eta(cmd, uow)),
+        Command::ChangeBatchEta(cmd) => handlers::change_batch_eta(cmd, uow).await,
+        Command::ReceiveBatch(cmd) => handlers::receive_batch(cmd, resume, uow).await,
+        Command::CancelBatch(cmd) => handlers::cancel_batch(cmd, resume, uow).await,
         Command::Allocate(cmd) => Ok(handlers::allocate(cmd, uow)),
+        Command::ConfirmHold(cmd) => Ok(handlers::confirm_hold(cmd, uow)),
+        Command::ExtendHold(cmd) => Ok(handlers::extend_hold(cmd, uow)),
+        Command::ChangeLine(cmd) => Ok(handlers::change_line(cmd, uow)),
         Command::Deallocate(cmd) => Ok(handlers::deallocate(cmd, uow)),
+        Command::Improve(cmd) => handlers::improve(cmd, uow).await,
+        Command::ApplyDue(_) => Ok(handlers::apply_due()),
+        Command::RepairBooks(cmd) => handlers::repair_books(cmd, uow).await,
     }
 }
 
-/// Which events call [`handlers::serve_queue`], and for which products, each once.
-fn stock_freed(events: &[(Sku, Event)]) -> Vec<Sku> {
-    let mut skus: Vec<Sku> = Vec::new();
-    for (sku, event) in events {
-        let freed = match event {
-            Event::BatchCreated { .. } | Event::BatchQuantityChanged { .. } | Event::Deallocated { .. } => true,
-            Event::BatchEtaChanged { .. } // every batch can be promised from, whatever its date
-            | Event::Allocated { .. }
-            | Event::Backordered { .. }
-            | Event::LineCancelled { .. }
-            | Event::OutOfStock { .. } => false,
-        };
-        if freed && skus.last() != Some(sku) {
-            skus.push(sku.clone());
-        }
-    }
-    skus
+/// For which products events call [`handlers::serve_queue`], each once.
+fn stock_freed(events: &[(Sku, Event)]) -> BTreeSet<Sku> {
+    events.iter().filter(|(_, event)| event.may_serve_queue()).map(|(sku, _)| sku.clone()).collect()
 }
 
 fn name(command: &Command) -> &'static str {
     match command {
+        Command::SetProduct(_) => "set_product",
         Command::CreateBatch(_) => "create_batch",
         Command::DeclareBatch(_) => "declare_batch",
         Command::ChangeBatchQuantity(_) => "change_batch_quantity",
         Command::ChangeBatchEta(_) => "change_batch_eta",
+        Command::ReceiveBatch(_) => "receive_batch",
+        Command::CancelBatch(_) => "cancel_batch",
         Command::Allocate(_) => "allocate",
+        Command::ConfirmHold(_) => "confirm_hold",
+        Command::ExtendHold(_) => "extend_hold",
+        Command::ChangeLine(_) => "change_line",
         Command::Deallocate(_) => "deallocate",
+        Command::Improve(_) => "improve",
+        Command::ApplyDue(_) => "apply_due",
+        Command::RepairBooks(_) => "repair_books",
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use allocation_domain::{AcceptedLine, BatchRef, Command, Event, LineKey, OrderId, Product, Sku};
-use time::{Date, OffsetDateTime};
+use allocation_domain::commands::{ApplyDue, Improve, RepairBooks, SetProduct};
+use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 
 use crate::ports::clock::Entropy;
-use crate::ports::database::{Change, ProductChanges, RecordedEvent, Selection, StoreResult, Transaction};
+use crate::ports::database::{Change, ProductChanges, RecordedEvent, Selection, StoreResult, Transaction, Units};
+use crate::verify::ProductBooks;
 use crate::wire::{self, Cause};
 
 /// What commands need to have loaded.
@@ -46,7 +47,26 @@ impl Wanted {
                     selection.lines.push((line.sku.clone(), line.key.clone()));
                 }
             }
+            Command::ReceiveBatch(c) => {
+                batch(&c.sku, &c.reference);
+                if let Some(rest) = c.reference.rest() {
+                    batch(&c.sku, &rest);
+                }
+            }
+            Command::CancelBatch(c) => batch(&c.sku, &c.reference),
+            Command::ChangeLine(c) => {
+                selection.skus.insert(c.sku.clone());
+                selection.lines.push((c.sku.clone(), c.line.clone()));
+            }
             Command::Deallocate(c) => self.orders.push((c.order_id.clone(), c.sku.clone())),
+            Command::ConfirmHold(c) => self.orders.push((c.order_id.clone(), None)),
+            Command::ExtendHold(c) => self.orders.push((c.order_id.clone(), None)),
+            Command::SetProduct(SetProduct { sku, .. })
+            | Command::Improve(Improve { sku })
+            | Command::ApplyDue(ApplyDue { sku })
+            | Command::RepairBooks(RepairBooks { sku }) => {
+                selection.skus.insert(sku.clone());
+            }
         }
     }
 }
@@ -60,6 +80,10 @@ pub struct UnitOfWork<T> {
     seen: BTreeMap<Sku, Tracked>,
     /// Products handed out for change since events were last gathered.
     touched: Vec<Sku>,
+    /// What is going on, as the cause of events.
+    cause: Cause,
+    /// Events that were taken from products and not yet asked for by [`UnitOfWork::gather`].
+    gathered: Vec<(Sku, Event)>,
     /// Events not yet in the log.
     unrecorded: Vec<RecordedEvent>,
     changed: bool,
@@ -76,7 +100,16 @@ struct Tracked {
 impl<T: Transaction> UnitOfWork<T> {
     /// A unit of work in this transaction.
     pub fn new(tx: T, entropy: Arc<dyn Entropy>) -> Self {
-        Self { tx, entropy, seen: BTreeMap::new(), touched: Vec::new(), unrecorded: Vec::new(), changed: false }
+        Self {
+            tx,
+            entropy,
+            seen: BTreeMap::new(),
+            touched: Vec::new(),
+            cause: Cause { correlation: "".into(), actor: "".into(), traceparent: None },
+            gathered: Vec::new(),
+            unrecorded: Vec::new(),
+            changed: false,
+        }
     }
 
     /// Loads and locks all that is wanted, at once. Handlers find it with [`UnitOfWork::product`].
@@ -101,14 +134,28 @@ impl<T: Transaction> UnitOfWork<T> {
         Ok(())
     }
 
-    /// The store's clock, the same throughout.
-    pub fn now(&self) -> OffsetDateTime {
-        self.tx.now()
-    }
-
-    /// The day it is.
-    pub fn today(&self) -> Date {
-        self.now().date()
+    /// Ends the holds of loaded products whose time has come (rule 13). `true` if there were any.
+    pub async fn expire_holds(&mut self) -> StoreResult<bool> {
+        let holding: Vec<_> = self
+            .seen
+            .iter()
+            .filter(|(_, tracked)| tracked.product.held() > 0)
+            .map(|(sku, tracked)| (sku.clone(), tracked.product.now()))
+            .collect();
+        if holding.is_empty() {
+            return Ok(false);
+        }
+        for (sku, line) in self.tx.due_holds(&holding).await? {
+            if let Some(product) = self.product_mut(&sku) {
+                product.remember([line]);
+            }
+        }
+        for sku in self.touched.clone() {
+            if let Some(tracked) = self.seen.get_mut(&sku) {
+                tracked.product.expire_holds();
+            }
+        }
+        Ok(!self.touched.is_empty())
     }
 
     /// A product, if it is known.
@@ -126,73 +173,107 @@ impl<T: Transaction> UnitOfWork<T> {
     /// A product to change, made known if need be.
     pub fn product_or_new(&mut self, sku: &Sku) -> &mut Product {
         self.touched.push(sku.clone());
-        let new = || Tracked { product: Product::new(sku.clone()), saved_version: 0, unsaved: Vec::new() };
+        let now = self.tx.now();
+        let new = || Tracked { product: Product::new(sku.clone(), now), saved_version: 0, unsaved: Vec::new() };
         &mut self.seen.entry(sku.clone()).or_insert_with(new).product
     }
 
-    /// The lines of an order that are at hand, in the order of their SKUs.
-    pub fn lines_of(&self, order_id: &OrderId, only: Option<&Sku>) -> Vec<(Sku, LineKey)> {
+    /// The lines of an order that are at hand, in the order of their SKUs: all of them, or those of one SKU, or one of these.
+    pub fn lines_of(&self, order_id: &OrderId, only: Option<&Sku>, line: Option<&LineId>) -> Vec<(Sku, LineKey)> {
         self.seen
             .iter()
             .filter(|(sku, _)| only.is_none_or(|only| only == *sku))
             .flat_map(|(sku, tracked)| tracked.product.lines_of(order_id).map(|l| (sku.clone(), l.key.clone())))
+            .filter(|(_, key)| line.is_none_or(|line| *line == key.line))
             .collect()
     }
 
-    /// Gathers the events raised since the last call, numbered and stamped as caused by `cause`.
-    pub fn gather(&mut self, cause: &Cause) -> Vec<(Sku, Event)> {
-        let now = self.tx.now();
-        let mut gathered = Vec::new();
+    /// What happens from here on is caused by this.
+    pub fn caused_by(&mut self, cause: &Cause) {
+        self.cause = cause.clone();
+    }
+
+    /// The events raised since the last call, numbered and stamped with their cause.
+    pub fn gather(&mut self) -> Vec<(Sku, Event)> {
+        self.take_events();
+        std::mem::take(&mut self.gathered)
+    }
+
+    fn take_events(&mut self) {
         for sku in std::mem::take(&mut self.touched) {
             let Some(tracked) = self.seen.get_mut(&sku) else { continue };
             let events = tracked.product.take_events();
+            let now = tracked.product.now();
             let first = tracked.product.version() + 1 - events.len() as u64;
             for (sequence, event) in (first..).zip(events) {
-                let body = wire::event_json(self.entropy.uuid(now), &sku, sequence, now, cause, &event);
+                let body = wire::event_json(self.entropy.uuid(now), &sku, sequence, now, &self.cause, &event);
                 self.unrecorded.push(RecordedEvent { sku: sku.clone(), sequence, body });
                 tracked.unsaved.push(event.clone());
-                gathered.push((sku.clone(), event));
+                self.gathered.push((sku.clone(), event));
             }
         }
-        gathered
     }
 
-    /// Brings the newest lines placed in a batch to hand, or those after `after`, at most `limit`, and names them, newest first.
-    pub async fn newest_lines(
+    /// Brings units placed in a batch to hand, in the order in which they lose their place, or those after `after`, at most `limit`, and
+    /// names them.
+    pub async fn losers(
         &mut self,
         sku: &Sku,
         batch: &BatchRef,
-        after: Option<&LineKey>,
+        after: Option<&PartKey>,
         limit: usize,
-    ) -> StoreResult<Vec<LineKey>> {
+    ) -> StoreResult<Vec<PartKey>> {
         self.write().await?;
-        let lines = self.tx.newest_lines(sku, batch, after, limit).await?;
-        Ok(self.remember(sku, lines).into_iter().map(|(key, _)| key).collect())
+        let units = self.tx.losers(sku, batch, after, limit).await?;
+        Ok(self.remember(sku, units))
     }
 
-    /// Brings waiting lines of at most `max_units`, accepted after `after`, to hand, and names them with their seniority, oldest first.
-    pub async fn waiting_lines(
+    /// Brings waiting units to hand, by seniority, those after `after`, and names them.
+    pub async fn waiting(
         &mut self,
         sku: &Sku,
-        max_units: u64,
-        after: u64,
+        largest_free: u64,
+        after: Option<Seniority>,
         limit: usize,
-    ) -> StoreResult<Vec<(LineKey, u64)>> {
+    ) -> StoreResult<Vec<PartKey>> {
         self.write().await?;
-        let lines = self.tx.waiting_lines(sku, max_units, after, limit).await?;
-        Ok(self.remember(sku, lines))
+        let units = self.tx.waiting(sku, largest_free, after, limit).await?;
+        Ok(self.remember(sku, units))
     }
 
-    fn remember(&mut self, sku: &Sku, lines: Vec<AcceptedLine>) -> Vec<(LineKey, u64)> {
-        let named = lines.iter().map(|line| (line.key.clone(), line.accepted)).collect();
+    fn remember(&mut self, sku: &Sku, units: Vec<Units>) -> Vec<PartKey> {
+        let named = units.iter().map(Units::key).collect();
         if let Some(tracked) = self.seen.get_mut(sku) {
-            tracked.product.remember(lines);
+            tracked.product.remember(units.into_iter().map(|units| units.line));
         }
         named
     }
 
+    /// All that is stored of a product.
+    pub async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
+        self.write().await?;
+        self.tx.books(sku).await
+    }
+
+    /// Puts a product that has everything at hand in the place of what is stored, as if it had been loaded so.
+    pub async fn replace(&mut self, product: Product) -> StoreResult<()> {
+        self.tx.replace(&product).await?;
+        self.changed = true;
+        let tracked = Tracked { saved_version: product.version(), product, unsaved: Vec::new() };
+        self.seen.insert(tracked.product.sku().clone(), tracked);
+        Ok(())
+    }
+
+    /// Ends without a trace, and gives the products as they would have been.
+    pub async fn abandon(self) -> StoreResult<Vec<Product>> {
+        self.tx.end().await?;
+        Ok(self.seen.into_values().map(|tracked| tracked.product).collect())
+    }
+
     /// Writes what is pending, so that the store can be asked about it, and so that it can be committed.
     async fn write(&mut self) -> StoreResult<()> {
+        // A product may have been changed since events were last asked for; what is written is all of it.
+        self.take_events();
         let changes: Vec<ProductChanges<'_>> = self.seen.values().filter_map(Tracked::changes).collect();
         if changes.is_empty() {
             return Ok(());

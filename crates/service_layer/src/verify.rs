@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::ledger::Ledger;
+use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, Product, Sku};
+use time::OffsetDateTime;
 
 use crate::ports::database::StoreResult;
 use crate::ports::reader::Reader;
@@ -22,6 +24,8 @@ pub struct ProductBooks {
     pub events: Vec<(u64, String)>,
     /// What is wrong in ways that only this store knows of.
     pub faults: Vec<String>,
+    /// What time it is for the store.
+    pub now: OffsetDateTime,
 }
 
 /// What a check of the books found.
@@ -37,10 +41,14 @@ pub struct Findings {
     pub events: u64,
     /// Units allocated, over all products.
     pub allocated: u64,
+    /// Units held, over all products.
+    pub held: u64,
     /// Units backordered, over all products.
     pub backordered: u64,
     /// Each difference, in words.
     pub differences: Vec<String>,
+    /// Products of which something differs.
+    pub differing: BTreeSet<Sku>,
 }
 
 impl Findings {
@@ -63,80 +71,156 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     findings.lines += books.lines.len() as u64;
     findings.events += books.events.len() as u64;
     let sku = &books.sku;
-    let mut differ = |what: String| findings.differences.push(format!("{sku}: {what}"));
+    let mut differ = |what: String| {
+        findings.differences.push(format!("{sku}: {what}"));
+        findings.differing.insert(sku.clone());
+    };
 
     for fault in &books.faults {
         differ(fault.clone());
     }
-    let mut ledger = Ledger::default();
-    for (sequence, body) in &books.events {
-        let folded = match wire::parse_event(body) {
-            Ok(event) if event.sku == *sku && event.sequence == *sequence => {
-                ledger.fold(*sequence, &event.event).map_err(|error| error.to_string())
-            }
-            Ok(event) => Err(format!("event {sequence} says it is event {} of {}", event.sequence, event.sku)),
-            Err(error) => Err(format!("event {sequence} can't be read: {error}")),
-        };
-        if let Err(why) = folded {
-            differ(why);
-        }
-    }
+    let (ledger, contradictions) = fold(books);
+    contradictions.into_iter().for_each(&mut differ);
     let Some(product) = &books.product else {
         differ("has rows but is no product".to_owned());
         return;
     };
     findings.batches += product.batches().len() as u64;
     findings.allocated += product.batches().iter().map(|batch| batch.allocated).sum::<u64>();
+    findings.held += product.held();
     findings.backordered += product.backordered();
 
     if product.version() != ledger.version {
         differ(format!("is at version {} but its last event is {}", product.version(), ledger.version));
     }
-    if product.backordered() != ledger.backordered() {
-        differ(format!("has {} backordered, by its events {}", product.backordered(), ledger.backordered()));
-    }
+    let mut number = |what: &str, is: u64, told: u64| {
+        if is != told {
+            differ(format!("has {is} {what}, by its events {told}"));
+        }
+    };
+    number("units backordered", product.backordered(), ledger.backordered());
+    number("units counted by the queue's cap", product.queued(), ledger.queued());
     if product.out_of_stock_raised() != ledger.out_of_stock_raised {
         differ(format!("says out-of-stock-raised is {}, unlike its events", product.out_of_stock_raised()));
     }
-    let mut placed: BTreeMap<&str, u64> = BTreeMap::new();
+    if product.settings() != ledger.settings {
+        differ(format!("has {:?}, by its events {:?}", product.settings(), ledger.settings));
+    }
+    let mut placed: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for line in &books.lines {
         let key = &line.key;
         seen.insert(key);
-        if let Some(batch) = line.batch() {
-            *placed.entry(batch.as_str()).or_default() += line.allocated();
+        for (batch, part) in line.placements() {
+            let (held, allocated) = placed.entry(batch.as_str()).or_default();
+            *(if line.hold.is_some() { held } else { allocated }) += part.qty.units();
+        }
+        let units = line.ordered() + line.dropped + line.cancelled + line.lapsed;
+        let name = format!("line {} of order {}", key.line, key.order_id);
+        if units != line.requested.units() {
+            differ(format!("{name} asks for {} units and has {units}", line.requested));
         }
         match ledger.lines.get(key) {
             Some(told) if told == line => {}
-            Some(told) => differ(format!("line {:?} is {line:?}, by its events {told:?}", key.order_id)),
-            None => differ(format!("line {:?} is in no event", key.order_id)),
+            Some(told) => differ(format!("{name} is {}, by its events {}", in_words(line), in_words(told))),
+            None => differ(format!("{name} is in no event")),
         }
     }
     for key in ledger.lines.keys().filter(|key| !seen.contains(key)) {
-        differ(format!("line {:?} is told of by events and is not there", key.order_id));
+        differ(format!("line {} of order {} is told of by events and is not there", key.line, key.order_id));
     }
     for batch in product.batches() {
-        differences_of_batch(batch, &ledger, placed.get(batch.reference.as_str()).copied().unwrap_or(0), &mut differ);
+        differences_of_batch(batch, &ledger, placed.get(batch.reference.as_str()).copied(), &mut differ);
     }
     for reference in ledger.batches.keys().filter(|reference| product.batch(reference).is_none()) {
         differ(format!("batch {reference} is told of by events and is not there"));
     }
 }
 
-fn differences_of_batch(batch: &Batch, ledger: &Ledger, placed: u64, differ: &mut impl FnMut(String)) {
+/// A line's state and where its units are, for people.
+fn in_words(line: &AcceptedLine) -> String {
+    let mut words = vec![line.state().name().to_owned()];
+    for part in &line.parts {
+        let place = part.batch.as_ref().map_or_else(|| "waiting".to_owned(), |batch| format!("in {batch}"));
+        words.push(format!("{} {place} since {}", part.qty, part.accepted));
+    }
+    for (units, what) in [
+        (line.dropped, "dropped"),
+        (line.cancelled, "cancelled"),
+        (line.lapsed, "lapsed"),
+        (line.queued, "counted by the cap"),
+    ] {
+        if units > 0 {
+            words.push(format!("{units} {what}"));
+        }
+    }
+    if let Some(until) = line.hold {
+        words.push(format!("until {until}"));
+    }
+    format!("{} of {} on {:?}", words.join(", "), line.requested, line.terms)
+}
+
+fn differences_of_batch(batch: &Batch, ledger: &Ledger, placed: Option<(u64, u64)>, differ: &mut impl FnMut(String)) {
     let reference = &batch.reference;
     let Some(told) = ledger.batches.get(reference) else {
         differ(format!("batch {reference} is in no event"));
         return;
     };
-    let is = (batch.quantity.units(), batch.allocated, batch.eta, batch.revision);
-    if is != (told.quantity, told.allocated, told.eta, told.revision) {
+    if batch != told {
         differ(format!("batch {reference} is {batch:?}, by its events {told:?}"));
     }
-    if placed != batch.allocated {
-        differ(format!("batch {reference} has {} allocated, its lines {placed}", batch.allocated));
+    let placed = placed.unwrap_or_default();
+    if placed != (batch.held, batch.allocated) {
+        let (held, allocated) = placed;
+        differ(format!(
+            "batch {reference} has {} held and {} allocated, its lines {held} and {allocated}",
+            batch.held, batch.allocated
+        ));
     }
-    if batch.allocated > batch.quantity.units() {
-        differ(format!("batch {reference} is oversold: {} of {}", batch.allocated, batch.quantity));
+    if batch.placed() > batch.quantity.units() {
+        differ(format!("batch {reference} is oversold: {} of {}", batch.placed(), batch.quantity));
     }
+}
+
+/// What a product's events come to, and each contradiction among them.
+fn fold(books: &ProductBooks) -> (Ledger, Vec<String>) {
+    let mut ledger = Ledger::default();
+    let mut contradictions = Vec::new();
+    for (sequence, body) in &books.events {
+        let folded = match wire::parse_event(body) {
+            Ok(event) if event.sku == books.sku && event.sequence == *sequence => {
+                ledger.fold(*sequence, &event.event).map_err(|error| error.to_string())
+            }
+            Ok(event) => Err(format!("event {sequence} says it is event {} of {}", event.sequence, event.sku)),
+            Err(error) => Err(format!("event {sequence} can't be read: {error}")),
+        };
+        contradictions.extend(folded.err());
+    }
+    (ledger, contradictions)
+}
+
+/// The product that its events tell of, with all its batches and lines.
+///
+/// # Errors
+/// The first contradiction among the events.
+pub fn product_told_by_events(books: &ProductBooks) -> Result<Product, String> {
+    let (ledger, contradictions) = fold(books);
+    if let Some(first) = contradictions.into_iter().next() {
+        return Err(first);
+    }
+    let last = books.events.last().ok_or("it has no events")?;
+    let changed_at = wire::parse_event(&last.1).map_err(|error| error.to_string())?.time;
+    let stored = StoredProduct {
+        sku: books.sku.clone(),
+        version: ledger.version,
+        changed_at,
+        settings: ledger.settings,
+        backordered: ledger.backordered(),
+        queued: ledger.queued(),
+        out_of_stock_raised: ledger.out_of_stock_raised,
+        batches: ledger.batches.into_values().collect(),
+    };
+    let mut product = Product::restore(stored, books.now);
+    product.remember(ledger.lines.into_values());
+    Ok(product)
 }

@@ -1,13 +1,20 @@
 //! The read side: answers to questions, apart from everything that changes something.
 //!
-//! The numbers are those of `docs/glossary.md`, by the same names. What the service does not do yet (holds, shipping, quarantine)
-//! counts 0.
+//! The numbers are those of `docs/glossary.md`, by the same names. Readers see what is due as done, and do not store it (rule 13).
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, Eta, LineKey, OrderId, Product, Sku, arrival};
-use time::Date;
+use std::collections::{BTreeMap, BTreeSet};
 
+use allocation_domain::commands::{Allocate, WhenShort};
+use allocation_domain::product::Plan;
+use allocation_domain::{
+    AcceptedLine, Batch, BatchRef, BatchState, Eta, LineKey, LineState, OrderId, OrderLine, Part, Product, Quantity,
+    Rejection, Seniority, Settings, Sku, Terms,
+};
+use time::{Date, OffsetDateTime};
+
+use crate::handlers;
 use crate::ports::database::StoreResult;
-use crate::ports::reader::{LineFilter, Reader, StoredLine};
+use crate::ports::reader::{Foresight, LineFilter, Reader, StoredLine};
 
 /// A product's numbers and its open batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +23,14 @@ pub struct ProductView {
     pub sku: Sku,
     /// The sequence number of its last event.
     pub version: u64,
+    /// How it is to behave.
+    pub settings: Settings,
     /// Units of arrived batches.
     pub on_hand: u64,
     /// Units of batches that have not arrived.
     pub incoming: u64,
+    /// Units placed for holds.
+    pub held: u64,
     /// Units allocated to order lines.
     pub allocated: u64,
     /// Units on hand that can be promised today.
@@ -28,6 +39,8 @@ pub struct ProductView {
     pub promisable: u64,
     /// Units ordered without a placement.
     pub backordered: u64,
+    /// Of these, units that the queue's cap counts.
+    pub queued: u64,
     /// Open batches, in order of preference.
     pub batches: Vec<BatchView>,
 }
@@ -37,10 +50,14 @@ pub struct ProductView {
 pub struct BatchView {
     /// The shipment.
     pub reference: BatchRef,
+    /// Its state.
+    pub state: BatchState,
     /// Units declared.
     pub qty: u64,
     /// When it is expected; none: arrived.
     pub eta: Eta,
+    /// Units placed for holds.
+    pub held: u64,
     /// Units allocated from it.
     pub allocated: u64,
     /// Units nobody has been promised.
@@ -49,7 +66,7 @@ pub struct BatchView {
     pub revision: u64,
 }
 
-/// A line: what was asked for, and where its units are.
+/// A line: what was asked for, on what terms, and where its units are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineView {
     /// The product.
@@ -58,19 +75,29 @@ pub struct LineView {
     pub key: LineKey,
     /// What the caller asked for.
     pub requested: u64,
-    /// Units with a placement.
+    /// Units placed for a hold.
+    pub held: u64,
+    /// Units placed and confirmed.
     pub allocated: u64,
-    /// Units without one.
+    /// Units without a placement.
     pub backordered: u64,
+    /// Units that were not to be had.
+    pub dropped: u64,
     /// Units no longer wanted.
     pub cancelled: u64,
+    /// Units of a hold that ended.
+    pub lapsed: u64,
     /// The derived state's name.
     pub state: &'static str,
+    /// When the hold ends.
+    pub held_until: Option<OffsetDateTime>,
+    /// What its placements must obey.
+    pub terms: Terms,
     /// When all of it is ready to ship; none while anything waits.
     pub promised_date: Option<Date>,
     /// Where its units are.
     pub placements: Vec<PlacementView>,
-    /// Its seniority within the product: the lower, the earlier it was accepted.
+    /// The event that accepted it: of lines of one priority, the lower goes first.
     pub accepted: u64,
 }
 
@@ -85,12 +112,42 @@ pub struct PlacementView {
     pub eta: Eta,
 }
 
+/// Units that wait in a product's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueView {
+    /// The line they belong to.
+    pub line: LineView,
+    /// The event that accepted them.
+    pub accepted: u64,
+    /// How many they are.
+    pub qty: u64,
+}
+
+/// From when units can be promised, and how many by which day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvailabilityView {
+    /// The product.
+    pub sku: Sku,
+    /// Units asked about.
+    pub qty: u64,
+    /// The day on which all of them are ready; none: not to be had.
+    pub ready: Option<Date>,
+    /// Where they would come from: all that is to be had of them.
+    pub placements: Vec<PlacementView>,
+    /// Units that can be promised today.
+    pub available: u64,
+    /// `ATP(d)`: units that can be promised by each day on which there are more than before.
+    pub atp: Vec<(Date, u64)>,
+}
+
 impl From<&Batch> for BatchView {
     fn from(batch: &Batch) -> Self {
         Self {
             reference: batch.reference.clone(),
+            state: batch.state(),
             qty: batch.quantity.units(),
             eta: batch.eta,
+            held: batch.held,
             allocated: batch.allocated,
             free: batch.free(),
             revision: batch.revision,
@@ -104,83 +161,260 @@ impl From<&Product> for ProductView {
         Self {
             sku: product.sku().clone(),
             version: product.version(),
+            settings: product.settings(),
             on_hand: sum(|b| if b.has_arrived() { b.quantity.units() } else { 0 }),
             incoming: sum(|b| if b.has_arrived() { 0 } else { b.quantity.units() }),
+            held: product.held(),
             allocated: sum(|b| b.allocated),
             available: product.available(),
             promisable: sum(Batch::free),
             backordered: product.backordered(),
+            queued: product.queued(),
             batches: product.batches().iter().filter(|batch| batch.is_open()).map(BatchView::from).collect(),
         }
     }
 }
 
 impl LineView {
-    /// A line seen on `today`; `eta` is that of the batch it is placed in.
-    pub fn new(sku: &Sku, line: &AcceptedLine, eta: Eta, today: Date) -> Self {
+    /// A line seen on `today`, given each batch's ETA.
+    pub fn new(sku: &Sku, line: &AcceptedLine, eta: impl Fn(&BatchRef) -> Eta, today: Date) -> Self {
+        let mut placements: Vec<PlacementView> = Vec::with_capacity(1);
+        for (batch, part) in line.placements() {
+            // Units accepted at different times may lie in one batch; to the outside they are one placement.
+            match placements.iter_mut().find(|placement| placement.batch == *batch) {
+                Some(placement) => placement.qty += part.qty.units(),
+                None => placements.push(PlacementView { batch: batch.clone(), qty: part.qty.units(), eta: eta(batch) }),
+            }
+        }
         Self {
             sku: sku.clone(),
             key: line.key.clone(),
             requested: line.requested.units(),
+            held: line.held(),
             allocated: line.allocated(),
             backordered: line.backordered(),
-            cancelled: line.cancelled(),
-            state: line.state.name(),
-            promised_date: line.batch().map(|_| arrival(eta, today)),
-            placements: line
-                .batch()
-                .map(|batch| PlacementView { batch: batch.clone(), qty: line.allocated(), eta })
-                .into_iter()
-                .collect(),
+            dropped: line.dropped,
+            cancelled: line.cancelled,
+            lapsed: line.lapsed,
+            state: line.state().name(),
+            held_until: line.hold,
+            terms: line.terms,
+            promised_date: line.promised_date(eta, today),
+            placements,
             accepted: line.accepted,
         }
     }
 
     /// A line of a product in memory.
-    pub fn of(product: &Product, key: &LineKey, today: Date) -> Option<Self> {
+    pub fn of(product: &Product, key: &LineKey) -> Option<Self> {
         let line = product.line(key)?;
-        let eta = line.batch().and_then(|reference| product.batch(reference)).and_then(|batch| batch.eta);
-        Some(Self::new(product.sku(), line, eta, today))
+        Some(Self::new(product.sku(), line, |reference| product.eta(reference), product.today()))
+    }
+}
+
+/// What is due, done: products as they are by now, and those of their lines that this has changed.
+struct Present(BTreeMap<Sku, Product>);
+
+impl Present {
+    /// Of these products; of all others nothing is due.
+    async fn of(reader: &dyn Reader, foresight: &dyn Foresight, skus: BTreeSet<Sku>) -> StoreResult<Self> {
+        let skus: Vec<Sku> = skus.into_iter().collect();
+        if skus.is_empty() {
+            return Ok(Self(BTreeMap::new()));
+        }
+        let due = reader.due(Some(&skus), skus.len()).await?;
+        if due.is_empty() {
+            return Ok(Self(BTreeMap::new()));
+        }
+        let products = foresight.foresee(&due).await?;
+        Ok(Self(products.into_iter().map(|product| (product.sku().clone(), product)).collect()))
     }
 
-    fn stored(stored: &StoredLine, today: Date) -> Self {
-        Self::new(&stored.sku, &stored.line, stored.eta, today)
+    fn line(&self, stored: &StoredLine, today: Date) -> LineView {
+        self.0
+            .get(&stored.sku)
+            .and_then(|product| LineView::of(product, &stored.line.key))
+            .unwrap_or_else(|| LineView::new(&stored.sku, &stored.line, |reference| stored.eta(reference), today))
     }
+
+    fn admits(&self, filter: &LineFilter, stored: &StoredLine) -> bool {
+        let changed = self.0.get(&stored.sku).and_then(|product| product.line(&stored.line.key));
+        filter.admits(changed.unwrap_or(&stored.line))
+    }
+}
+
+/// Products with what is due of them done. Only those with holds can have anything due.
+async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
+    let holding = products.iter().filter(|product| product.held() > 0).map(|product| product.sku().clone()).collect();
+    let mut present = Present::of(reader, foresight, holding).await?;
+    let now = |product: Product| present.0.remove(product.sku()).unwrap_or(product);
+    Ok(products.into_iter().map(now).collect())
 }
 
 /// A product, if it is known.
-pub async fn product(reader: &dyn Reader, sku: &Sku) -> StoreResult<Option<ProductView>> {
-    Ok(reader.product(sku).await?.as_ref().map(ProductView::from))
+pub async fn product(reader: &dyn Reader, foresight: &dyn Foresight, sku: &Sku) -> StoreResult<Option<ProductView>> {
+    let stored = reader.products_named(std::slice::from_ref(sku)).await?;
+    Ok(present(reader, foresight, stored).await?.first().map(ProductView::from))
 }
 
-/// A page of products, in byte order of SKU.
-pub async fn products(reader: &dyn Reader, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<ProductView>> {
-    Ok(reader.products(after, limit).await?.iter().map(ProductView::from).collect())
+/// A page of products, in byte order of SKU; `waiting`: only those in whose queue somebody waits, which is the backlog.
+pub async fn products(
+    reader: &dyn Reader,
+    foresight: &dyn Foresight,
+    after: Option<&Sku>,
+    waiting: bool,
+    limit: usize,
+) -> StoreResult<Vec<ProductView>> {
+    let stored = reader.products(after, waiting, limit).await?;
+    Ok(present(reader, foresight, stored).await?.iter().map(ProductView::from).collect())
 }
 
-/// A page of a product's lines, newest first; `None` when the product is unknown.
+/// A page of a product's lines, accepted last first; `None` when the product is unknown.
 pub async fn product_lines(
     reader: &dyn Reader,
+    foresight: &dyn Foresight,
     sku: &Sku,
     filter: &LineFilter,
     after: Option<&LineKey>,
     limit: usize,
-    today: Date,
 ) -> StoreResult<Option<Vec<LineView>>> {
-    let lines = reader.product_lines(sku, filter, after, limit).await?;
-    if lines.is_empty() && reader.product(sku).await?.is_none() {
+    // What is due first: it may be done, and be due no longer, by the time that the lines are read.
+    let present = Present::of(reader, foresight, BTreeSet::from([sku.clone()])).await?;
+    let today = reader.now().await?.date();
+    // Once something is due, the store's own filter knows less than we do: a line may be in another state by now.
+    let (mut views, mut after) = (Vec::new(), after.cloned());
+    let known = if present.0.is_empty() { filter } else { &LineFilter::default() };
+    loop {
+        let lines = reader.product_lines(sku, known, after.as_ref(), limit).await?;
+        let more = lines.len() == limit && !present.0.is_empty();
+        after = lines.last().map(|last| last.line.key.clone());
+        let admitted = lines.iter().filter(|line| present.admits(filter, line));
+        views.extend(admitted.map(|line| present.line(line, today)).take(limit - views.len()));
+        if views.len() == limit || !more {
+            break;
+        }
+    }
+    if views.is_empty() && reader.products_named(std::slice::from_ref(sku)).await?.is_empty() {
         return Ok(None);
     }
-    Ok(Some(lines.iter().map(|line| LineView::stored(line, today)).collect()))
+    Ok(Some(views))
+}
+
+/// A page of a product's queue, by seniority; `None` when the product is unknown.
+pub async fn queue(
+    reader: &dyn Reader,
+    foresight: &dyn Foresight,
+    sku: &Sku,
+    after: Option<Seniority>,
+    limit: usize,
+) -> StoreResult<Option<Vec<QueueView>>> {
+    let present = Present::of(reader, foresight, BTreeSet::from([sku.clone()])).await?;
+    let today = reader.now().await?.date();
+    let waiting = reader.queue(sku, after, limit).await?;
+    if waiting.is_empty() && reader.products_named(std::slice::from_ref(sku)).await?.is_empty() {
+        return Ok(None);
+    }
+    let units = |line: &AcceptedLine, accepted: u64| -> u64 {
+        line.waiting().filter(|part| part.accepted == accepted).map(|part: &Part| part.qty.units()).sum()
+    };
+    let views = waiting.iter().filter_map(|(stored, accepted)| {
+        let now = present.0.get(sku).and_then(|product| product.line(&stored.line.key));
+        let qty = units(now.unwrap_or(&stored.line), *accepted);
+        (qty > 0).then(|| QueueView { line: present.line(stored, today), accepted: *accepted, qty })
+    });
+    Ok(Some(views.collect()))
 }
 
 /// All lines of an order; none when it is unknown.
-pub async fn order(reader: &dyn Reader, order_id: &OrderId, today: Date) -> StoreResult<Vec<LineView>> {
-    Ok(reader.order(order_id).await?.iter().map(|line| LineView::stored(line, today)).collect())
+pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &OrderId) -> StoreResult<Vec<LineView>> {
+    let (today, mut lines) = (reader.now().await?.date(), reader.order(order_id).await?);
+    let skus = lines.iter().map(|stored| stored.sku.clone()).collect();
+    let present = Present::of(reader, foresight, skus).await?;
+    let unsettled = |stored: &StoredLine| matches!(stored.line.state(), LineState::Held | LineState::Backordered);
+    if present.0.is_empty() && lines.iter().any(unsettled) {
+        // What was due may have been done since they were read.
+        lines = reader.order(order_id).await?;
+    }
+    Ok(lines.iter().map(|line| present.line(line, today)).collect())
 }
 
-/// Which batch serves which SKU of an order, as clients of the Python original ask: allocated placements only.
-pub async fn allocations(reader: &dyn Reader, order_id: &OrderId) -> StoreResult<Vec<(Sku, BatchRef)>> {
-    let lines = reader.order(order_id).await?;
-    Ok(lines.into_iter().filter_map(|stored| Some((stored.sku, stored.line.batch()?.clone()))).collect())
+/// Which batches serve which SKUs of an order, as clients of the Python original ask: allocated placements only.
+pub async fn allocations(
+    reader: &dyn Reader,
+    foresight: &dyn Foresight,
+    order_id: &OrderId,
+) -> StoreResult<Vec<(Sku, BatchRef)>> {
+    let lines = order(reader, foresight, order_id).await?;
+    let allocated = lines.into_iter().filter(|line| line.allocated > 0);
+    Ok(allocated
+        .flat_map(|line| line.placements.into_iter().map(move |placement| (line.sku.clone(), placement.batch)))
+        .collect())
+}
+
+/// What would be promised to an order now; nothing is promised.
+///
+/// # Errors
+/// What the order would be refused for.
+pub async fn quote(
+    reader: &dyn Reader,
+    foresight: &dyn Foresight,
+    order: &Allocate,
+) -> StoreResult<Result<Vec<LineView>, Rejection>> {
+    let skus: Vec<Sku> = order.by_sku().map(|(sku, _)| sku.clone()).collect();
+    let stored = reader.products_named(&skus).await?;
+    let products = present(reader, foresight, stored).await?;
+    let mut products: BTreeMap<Sku, Product> =
+        products.into_iter().map(|product| (product.sku().clone(), product)).collect();
+    let unknown: Vec<Sku> = skus.into_iter().filter(|sku| !products.contains_key(sku)).collect();
+    if !unknown.is_empty() {
+        return Ok(Err(Rejection::UnknownSku(unknown)));
+    }
+    let plans: Vec<(Sku, Plan)> = match handlers::plan(order, |sku| products.get(sku)) {
+        Ok(plans) => plans.into_iter().map(|(sku, plan)| (sku.clone(), plan)).collect(),
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    for (sku, plan) in plans {
+        if let Some(product) = products.get_mut(&sku) {
+            product.apply(plan);
+        }
+    }
+    let view = |line: &OrderLine| LineView::of(products.get(&line.sku)?, &line.key);
+    Ok(Ok(order.lines().iter().filter_map(view).collect()))
+}
+
+/// From when so many units can be promised, from which batches, and how many by which day; `None` when the product is unknown.
+pub async fn availability(
+    reader: &dyn Reader,
+    foresight: &dyn Foresight,
+    sku: &Sku,
+    qty: Quantity,
+    by: Option<Date>,
+) -> StoreResult<Option<AvailabilityView>> {
+    let stored = reader.products_named(std::slice::from_ref(sku)).await?;
+    let Some(product) = present(reader, foresight, stored).await?.pop() else { return Ok(None) };
+    let today = product.today();
+    let order_id = OrderId::new("availability").expect("a word is a key");
+    let line = OrderLine { terms: Terms { by, ..Terms::default() }, ..OrderLine::new(order_id, sku.clone(), qty) };
+    let placements = match product.plan(&[line], WhenShort::Partial, None) {
+        allocation_domain::product::Decision::Accept(plan) => {
+            plan.lines.into_iter().flat_map(|line| line.placements).collect()
+        }
+        _ => Vec::new(),
+    };
+    let found: u64 = placements.iter().map(|(_, units)| units).sum();
+    let arrival = |reference: &BatchRef| product.batch(reference).map_or(today, |batch| batch.arrival(today));
+    let ready = placements.iter().map(|(reference, _)| arrival(reference)).max().filter(|_| found == qty.units());
+    let days: BTreeSet<Date> =
+        product.batches().iter().filter(|batch| batch.free() > 0).map(|batch| batch.arrival(today)).collect();
+    Ok(Some(AvailabilityView {
+        sku: sku.clone(),
+        qty: qty.units(),
+        ready,
+        placements: placements
+            .into_iter()
+            .map(|(batch, qty)| PlacementView { eta: product.eta(&batch), batch, qty })
+            .collect(),
+        available: product.available(),
+        atp: days.into_iter().map(|day| (day, product.available_to_promise(day))).collect(),
+    }))
 }

@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use allocation_domain::{BatchQuantity, BatchRef, DeallocationReason, Event, LineId, LineKey, OrderId, Quantity, Sku};
+use allocation_domain::commands::Rest;
+use allocation_domain::{
+    BatchQuantity, BatchRef, DeallocationReason, Event, LineId, LineKey, OrderId, Promise, Quantity, Settings, Sku,
+    Split, Terms,
+};
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
@@ -27,14 +31,25 @@ pub const SOURCE: &str = "/allocation";
 /// The event's name on the wire, and of the channel it is published on.
 pub fn topic(event: &Event) -> &'static str {
     match event {
+        Event::ProductChanged { .. } => "product_changed",
         Event::BatchCreated { .. } => "batch_created",
         Event::BatchQuantityChanged { .. } => "batch_quantity_changed",
         Event::BatchEtaChanged { .. } => "batch_eta_changed",
+        Event::BatchReceived { .. } => "batch_received",
+        Event::BatchCancelled { .. } => "batch_cancelled",
+        Event::LineAccepted { .. } => "line_accepted",
+        Event::Held { .. } => "line_held",
+        Event::HoldExtended { .. } => "hold_extended",
+        Event::HoldExpired { .. } => "hold_expired",
+        Event::HoldLost { .. } => "hold_lost",
         Event::Allocated { .. } => "line_allocated",
         Event::Deallocated { .. } => "line_deallocated",
         Event::Backordered { .. } => "line_backordered",
+        Event::LineChanged { .. } => "line_changed",
         Event::LineCancelled { .. } => "line_cancelled",
+        Event::PromiseChanged { .. } => "promise_changed",
         Event::OutOfStock { .. } => "out_of_stock",
+        Event::BooksRepaired { .. } => "books_repaired",
     }
 }
 
@@ -66,13 +81,143 @@ impl Serialize for Type {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum DataOut<'a> {
-    BatchCreated { r#ref: &'a str, qty: u64, eta: Option<String> },
-    BatchQuantityChanged { r#ref: &'a str, from: u64, to: u64 },
-    BatchEtaChanged { r#ref: &'a str, from: Option<String>, to: Option<String> },
-    Placed { order_id: &'a str, line: &'a str, qty: u64, r#ref: &'a str },
-    Displaced { order_id: &'a str, line: &'a str, qty: u64, r#ref: &'a str, reason: &'static str },
-    Line { order_id: &'a str, line: &'a str, qty: u64 },
-    OutOfStock { asked: u64, available: u64 },
+    Product {
+        queue_cap: Option<u64>,
+        auto_improve: bool,
+    },
+    BatchCreated {
+        r#ref: &'a str,
+        qty: u64,
+        eta: Option<String>,
+    },
+    BatchQuantityChanged {
+        r#ref: &'a str,
+        from: u64,
+        to: u64,
+    },
+    BatchEtaChanged {
+        r#ref: &'a str,
+        from: Option<String>,
+        to: Option<String>,
+    },
+    BatchReceived {
+        r#ref: &'a str,
+        from: u64,
+        qty: u64,
+        rest: &'static str,
+    },
+    BatchCancelled {
+        r#ref: &'a str,
+        qty: u64,
+    },
+    Line {
+        order_id: &'a str,
+        line: &'a str,
+        #[serde(flatten)]
+        of_line: OfLine<'a>,
+    },
+    /// What nearly every event is: without the detour that `flatten` takes.
+    Placed {
+        order_id: &'a str,
+        line: &'a str,
+        qty: u64,
+        r#ref: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accepted: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        split: Option<bool>,
+    },
+    OutOfStock {
+        asked: u64,
+        available: u64,
+    },
+    BooksRepaired {
+        differences: u64,
+    },
+}
+
+/// What is said of a line, beside its name.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OfLine<'a> {
+    Accepted {
+        requested: u64,
+        dropped: u64,
+        #[serde(flatten)]
+        terms: TermsOut,
+    },
+    Changed {
+        from: u64,
+        to: u64,
+        dropped: u64,
+        #[serde(flatten)]
+        terms: TermsOut,
+    },
+    Held {
+        qty: u64,
+        r#ref: &'a str,
+        accepted: u64,
+        until: String,
+    },
+    Until {
+        until: String,
+    },
+    Deallocated {
+        qty: u64,
+        r#ref: &'a str,
+        accepted: u64,
+        reason: &'static str,
+    },
+    Backordered {
+        qty: u64,
+        accepted: u64,
+        displaced: bool,
+    },
+    Promise {
+        from: String,
+        to: String,
+    },
+    Qty {
+        qty: u64,
+    },
+}
+
+#[derive(Serialize)]
+struct TermsOut {
+    priority: i32,
+    by: Option<String>,
+    not_before: Option<String>,
+    split: bool,
+    min_split: u64,
+}
+
+impl From<&Terms> for TermsOut {
+    fn from(terms: &Terms) -> Self {
+        let (split, min_split) = match terms.split {
+            Split::Never => (false, 1),
+            Split::Parts(least) => (true, least.units()),
+        };
+        Self {
+            priority: terms.priority,
+            by: terms.by.map(date_text),
+            not_before: terms.not_before.map(date_text),
+            split,
+            min_split,
+        }
+    }
+}
+
+fn promise_text(promise: Promise) -> String {
+    match promise {
+        Promise::None => "none".to_owned(),
+        Promise::OnHand => "on_hand".to_owned(),
+        Promise::On(date) => date_text(date),
+    }
+}
+
+/// An instant as `2011-01-02T03:04:05Z`.
+pub fn instant_text(instant: OffsetDateTime) -> String {
+    instant.format(&Rfc3339).unwrap_or_default()
 }
 
 /// A date as `2011-01-02`.
@@ -87,9 +232,13 @@ pub fn parse_date(text: &str) -> Option<Date> {
     Date::parse(text, format).ok().filter(|date| (1..=9999).contains(&date.year()) && text.len() == 10)
 }
 
-/// The whole event as JSON.
-pub fn event_json(id: Uuid, sku: &Sku, sequence: u64, at: OffsetDateTime, cause: &Cause, event: &Event) -> String {
-    let data = match event {
+fn data_of(sequence: u64, event: &Event) -> DataOut<'_> {
+    // Units accepted by this very event need not say so.
+    let earlier = |accepted: u64| (accepted != sequence).then_some(accepted);
+    match event {
+        Event::ProductChanged { settings: Settings { queue_cap, auto_improve } } => {
+            DataOut::Product { queue_cap: *queue_cap, auto_improve: *auto_improve }
+        }
         Event::BatchCreated { reference, qty, eta } => {
             DataOut::BatchCreated { r#ref: reference.as_str(), qty: qty.units(), eta: eta.map(date_text) }
         }
@@ -97,33 +246,89 @@ pub fn event_json(id: Uuid, sku: &Sku, sequence: u64, at: OffsetDateTime, cause:
             DataOut::BatchQuantityChanged { r#ref: reference.as_str(), from: from.units(), to: to.units() }
         }
         Event::BatchEtaChanged { reference, from, to } => {
-            DataOut::BatchEtaChanged { r#ref: reference.as_str(), from: from.map(date_text), to: to.map(date_text) }
+            let (from, to) = (from.map(date_text), to.map(date_text));
+            DataOut::BatchEtaChanged { r#ref: reference.as_str(), from, to }
         }
-        Event::Allocated { line, qty, reference } => DataOut::Placed {
+        Event::BatchReceived { reference, from, qty, rest } => {
+            let rest = match rest {
+                Rest::Keep => "keep",
+                Rest::Cancel => "cancel",
+            };
+            DataOut::BatchReceived { r#ref: reference.as_str(), from: from.units(), qty: qty.units(), rest }
+        }
+        Event::BatchCancelled { reference, qty } => {
+            DataOut::BatchCancelled { r#ref: reference.as_str(), qty: qty.units() }
+        }
+        Event::Allocated { line, accepted, qty, reference, split } => DataOut::Placed {
             order_id: line.order_id.as_str(),
             line: line.line.as_str(),
             qty: qty.units(),
             r#ref: reference.as_str(),
+            accepted: earlier(*accepted),
+            split: (!split).then_some(false),
         },
-        Event::Deallocated { line, qty, reference, reason } => DataOut::Displaced {
+        Event::HoldExpired { line, accepted, qty, reference } => DataOut::Placed {
             order_id: line.order_id.as_str(),
             line: line.line.as_str(),
             qty: qty.units(),
             r#ref: reference.as_str(),
-            reason: reason.name(),
+            accepted: Some(*accepted),
+            split: None,
         },
-        Event::Backordered { line, qty } | Event::LineCancelled { line, qty } => {
-            DataOut::Line { order_id: line.order_id.as_str(), line: line.line.as_str(), qty: qty.units() }
-        }
         Event::OutOfStock { asked, available } => DataOut::OutOfStock { asked: *asked, available: *available },
-    };
+        Event::BooksRepaired { differences } => DataOut::BooksRepaired { differences: *differences },
+        Event::LineAccepted { line, requested, dropped, terms } => {
+            of_line(line, OfLine::Accepted { requested: requested.units(), dropped: *dropped, terms: terms.into() })
+        }
+        Event::LineChanged { line, from, to, dropped, terms } => of_line(
+            line,
+            OfLine::Changed { from: from.units(), to: to.units(), dropped: *dropped, terms: terms.into() },
+        ),
+        Event::Held { line, accepted, qty, reference, until } => of_line(
+            line,
+            OfLine::Held {
+                qty: qty.units(),
+                r#ref: reference.as_str(),
+                accepted: *accepted,
+                until: instant_text(*until),
+            },
+        ),
+        Event::HoldExtended { line, until } => of_line(line, OfLine::Until { until: instant_text(*until) }),
+        Event::Deallocated { line, accepted, qty, reference, reason } => of_line(
+            line,
+            OfLine::Deallocated {
+                qty: qty.units(),
+                r#ref: reference.as_str(),
+                accepted: *accepted,
+                reason: reason.name(),
+            },
+        ),
+        Event::Backordered { line, accepted, qty, displaced } => {
+            of_line(line, OfLine::Backordered { qty: qty.units(), accepted: *accepted, displaced: *displaced })
+        }
+        Event::PromiseChanged { line, from, to } => {
+            of_line(line, OfLine::Promise { from: promise_text(*from), to: promise_text(*to) })
+        }
+        Event::HoldLost { line, qty } | Event::LineCancelled { line, qty } => {
+            of_line(line, OfLine::Qty { qty: qty.units() })
+        }
+    }
+}
+
+fn of_line<'a>(line: &'a LineKey, of_line: OfLine<'a>) -> DataOut<'a> {
+    DataOut::Line { order_id: line.order_id.as_str(), line: line.line.as_str(), of_line }
+}
+
+/// The whole event as JSON.
+pub fn event_json(id: Uuid, sku: &Sku, sequence: u64, at: OffsetDateTime, cause: &Cause, event: &Event) -> String {
+    let data = data_of(sequence, event);
     let envelope = EnvelopeOut {
         specversion: "1.0",
         id,
         source: SOURCE,
         r#type: Type(topic(event)),
         subject: sku.as_str(),
-        time: at.format(&Rfc3339).unwrap_or_default(),
+        time: instant_text(at),
         sequence,
         correlation: &cause.correlation,
         actor: &cause.actor,
@@ -176,6 +381,20 @@ struct DataIn {
     reason: Option<String>,
     asked: Option<u64>,
     available: Option<u64>,
+    accepted: Option<u64>,
+    split: Option<bool>,
+    min_split: Option<u64>,
+    priority: Option<i32>,
+    by: Option<String>,
+    not_before: Option<String>,
+    requested: Option<u64>,
+    dropped: Option<u64>,
+    displaced: Option<bool>,
+    until: Option<String>,
+    rest: Option<String>,
+    queue_cap: Option<u64>,
+    auto_improve: Option<bool>,
+    differences: Option<u64>,
 }
 
 impl DataIn {
@@ -191,12 +410,50 @@ impl DataIn {
     }
 
     fn qty(&self) -> Result<Quantity, NotAnEvent> {
-        Quantity::new(self.qty.ok_or_else(|| missing("qty"))?).map_err(bad)
+        quantity("qty", self.qty)
+    }
+
+    fn batch_qty(&self) -> Result<BatchQuantity, NotAnEvent> {
+        BatchQuantity::new(given("qty", self.qty)?).map_err(bad)
+    }
+
+    fn until(&self) -> Result<OffsetDateTime, NotAnEvent> {
+        OffsetDateTime::parse(self.until.as_deref().ok_or_else(|| missing("until"))?, &Rfc3339).map_err(bad)
+    }
+
+    fn terms(&self) -> Result<Terms, NotAnEvent> {
+        let split = if given("split", self.split)? {
+            Split::Parts(quantity("min_split", self.min_split)?)
+        } else {
+            Split::Never
+        };
+        Ok(Terms {
+            priority: given("priority", self.priority)?,
+            by: eta(self.by.as_deref())?,
+            not_before: eta(self.not_before.as_deref())?,
+            split,
+        })
     }
 }
 
 fn missing(field: &str) -> NotAnEvent {
     NotAnEvent(format!("no {field}"))
+}
+
+fn given<T>(field: &str, value: Option<T>) -> Result<T, NotAnEvent> {
+    value.ok_or_else(|| missing(field))
+}
+
+fn quantity(field: &str, units: Option<u64>) -> Result<Quantity, NotAnEvent> {
+    Quantity::new(given(field, units)?).map_err(bad)
+}
+
+fn promise(value: Option<&serde_json::Value>) -> Result<Promise, NotAnEvent> {
+    Ok(match value.and_then(serde_json::Value::as_str).ok_or_else(|| missing("from or to"))? {
+        "none" => Promise::None,
+        "on_hand" => Promise::OnHand,
+        date => Promise::On(parse_date(date).ok_or_else(|| bad(format!("{date:?} is no date")))?),
+    })
 }
 
 fn bad(error: impl std::fmt::Display) -> NotAnEvent {
@@ -219,13 +476,15 @@ fn eta(text: Option<&str>) -> Result<Option<Date>, NotAnEvent> {
 pub fn parse_event(json: &str) -> Result<WireEvent, NotAnEvent> {
     let envelope: EnvelopeIn = serde_json::from_str(json).map_err(bad)?;
     let data = &envelope.data;
+    let accepted = data.accepted.unwrap_or(envelope.sequence);
     let end = |value: &Option<serde_json::Value>| eta(value.as_ref().and_then(serde_json::Value::as_str));
     let event = match envelope.r#type.as_str() {
-        "allocation.batch_created.v1" => Event::BatchCreated {
-            reference: data.reference()?,
-            qty: BatchQuantity::new(data.qty.ok_or_else(|| missing("qty"))?).map_err(bad)?,
-            eta: eta(data.eta.as_deref())?,
+        "allocation.product_changed.v1" => Event::ProductChanged {
+            settings: Settings { queue_cap: data.queue_cap, auto_improve: given("auto_improve", data.auto_improve)? },
         },
+        "allocation.batch_created.v1" => {
+            Event::BatchCreated { reference: data.reference()?, qty: data.batch_qty()?, eta: eta(data.eta.as_deref())? }
+        }
         "allocation.batch_quantity_changed.v1" => Event::BatchQuantityChanged {
             reference: data.reference()?,
             from: units(data.from.as_ref())?,
@@ -234,11 +493,47 @@ pub fn parse_event(json: &str) -> Result<WireEvent, NotAnEvent> {
         "allocation.batch_eta_changed.v1" => {
             Event::BatchEtaChanged { reference: data.reference()?, from: end(&data.from)?, to: end(&data.to)? }
         }
-        "allocation.line_allocated.v1" => {
-            Event::Allocated { line: data.key()?, qty: data.qty()?, reference: data.reference()? }
+        "allocation.batch_received.v1" => Event::BatchReceived {
+            reference: data.reference()?,
+            from: units(data.from.as_ref())?,
+            qty: data.batch_qty()?,
+            rest: match data.rest.as_deref() {
+                Some("keep") => Rest::Keep,
+                Some("cancel") => Rest::Cancel,
+                _ => return Err(missing("rest")),
+            },
+        },
+        "allocation.batch_cancelled.v1" => {
+            Event::BatchCancelled { reference: data.reference()?, qty: data.batch_qty()? }
         }
+        "allocation.line_accepted.v1" => Event::LineAccepted {
+            line: data.key()?,
+            requested: quantity("requested", data.requested)?,
+            dropped: given("dropped", data.dropped)?,
+            terms: data.terms()?,
+        },
+        "allocation.line_held.v1" => Event::Held {
+            line: data.key()?,
+            accepted,
+            qty: data.qty()?,
+            reference: data.reference()?,
+            until: data.until()?,
+        },
+        "allocation.hold_extended.v1" => Event::HoldExtended { line: data.key()?, until: data.until()? },
+        "allocation.hold_expired.v1" => {
+            Event::HoldExpired { line: data.key()?, accepted, qty: data.qty()?, reference: data.reference()? }
+        }
+        "allocation.hold_lost.v1" => Event::HoldLost { line: data.key()?, qty: data.qty()? },
+        "allocation.line_allocated.v1" => Event::Allocated {
+            line: data.key()?,
+            accepted,
+            qty: data.qty()?,
+            reference: data.reference()?,
+            split: data.split.unwrap_or(true),
+        },
         "allocation.line_deallocated.v1" => Event::Deallocated {
             line: data.key()?,
+            accepted,
             qty: data.qty()?,
             reference: data.reference()?,
             reason: match data.reason.as_deref() {
@@ -247,12 +542,29 @@ pub fn parse_event(json: &str) -> Result<WireEvent, NotAnEvent> {
                 _ => return Err(missing("reason")),
             },
         },
-        "allocation.line_backordered.v1" => Event::Backordered { line: data.key()?, qty: data.qty()? },
-        "allocation.line_cancelled.v1" => Event::LineCancelled { line: data.key()?, qty: data.qty()? },
-        "allocation.out_of_stock.v1" => Event::OutOfStock {
-            asked: data.asked.ok_or_else(|| missing("asked"))?,
-            available: data.available.ok_or_else(|| missing("available"))?,
+        "allocation.line_backordered.v1" => Event::Backordered {
+            line: data.key()?,
+            accepted,
+            qty: data.qty()?,
+            displaced: given("displaced", data.displaced)?,
         },
+        "allocation.line_changed.v1" => Event::LineChanged {
+            line: data.key()?,
+            from: quantity("from", data.from.as_ref().and_then(serde_json::Value::as_u64))?,
+            to: quantity("to", data.to.as_ref().and_then(serde_json::Value::as_u64))?,
+            dropped: given("dropped", data.dropped)?,
+            terms: data.terms()?,
+        },
+        "allocation.line_cancelled.v1" => Event::LineCancelled { line: data.key()?, qty: data.qty()? },
+        "allocation.promise_changed.v1" => Event::PromiseChanged {
+            line: data.key()?,
+            from: promise(data.from.as_ref())?,
+            to: promise(data.to.as_ref())?,
+        },
+        "allocation.out_of_stock.v1" => {
+            Event::OutOfStock { asked: given("asked", data.asked)?, available: given("available", data.available)? }
+        }
+        "allocation.books_repaired.v1" => Event::BooksRepaired { differences: given("differences", data.differences)? },
         other => return Err(NotAnEvent(format!("unknown type {other:?}"))),
     };
     Ok(WireEvent {

@@ -22,6 +22,12 @@ impl ManualClock {
         Self::default()
     }
 
+    /// Sets it.
+    pub fn set(&self, now: OffsetDateTime) {
+        let millis = (now - Self::START).whole_milliseconds();
+        self.millis.store(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         self.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);

@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, LineState, OrderId, Product, Sku};
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{
+    AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Sku, Split,
+};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction,
+    Change, Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult,
+    Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
@@ -38,22 +42,61 @@ struct State {
 
 #[derive(Clone)]
 struct Row {
-    version: u64,
-    backordered: u64,
-    raised: bool,
+    /// Without batches.
+    head: StoredProduct,
     batches: BTreeMap<BatchRef, Batch>,
     lines: BTreeMap<LineKey, AcceptedLine>,
 }
 
 impl Row {
-    fn product(&self, sku: &Sku, batches: impl Fn(&Batch) -> bool) -> Product {
+    fn product(&self, now: OffsetDateTime, batches: impl Fn(&Batch) -> bool) -> Product {
         let batches = self.batches.values().filter(|batch| batches(batch)).cloned().collect();
-        Product::restore(sku.clone(), self.version, self.backordered, self.raised, batches)
+        Product::restore(StoredProduct { batches, ..self.head.clone() }, now)
     }
 
-    fn stored(&self, sku: &Sku, line: &AcceptedLine) -> StoredLine {
-        let eta = line.batch().and_then(|reference| self.batches.get(reference)).and_then(|batch| batch.eta);
-        StoredLine { sku: sku.clone(), line: line.clone(), eta }
+    fn stored(&self, line: &AcceptedLine) -> StoredLine {
+        let eta = |reference: &BatchRef| self.batches.get(reference).and_then(|batch| batch.eta);
+        let etas = line.placements().map(|(reference, _)| (reference.clone(), eta(reference))).collect();
+        StoredLine { sku: self.head.sku.clone(), line: line.clone(), etas }
+    }
+
+    fn books(&self, now: OffsetDateTime, events: &[RecordedEvent]) -> ProductBooks {
+        let of_sku = events.iter().filter(|event| event.sku == self.head.sku);
+        let mut events: Vec<_> = of_sku.map(|event| (event.sequence, event.body.clone())).collect();
+        events.sort();
+        ProductBooks {
+            product: Some(self.product(now, |_| true)),
+            sku: self.head.sku.clone(),
+            lines: self.lines.values().cloned().collect(),
+            events,
+            faults: Vec::new(),
+            now,
+        }
+    }
+
+    /// Parts of lines that `fit`, each with its line.
+    fn parts(&self, fit: impl Fn(&AcceptedLine, &Part) -> bool) -> Vec<Units> {
+        let of_line = |line: &AcceptedLine| -> Vec<Units> {
+            let parts = line.parts.iter().filter(|part| fit(line, part));
+            parts.map(|part| Units { line: line.clone(), accepted: part.accepted }).collect()
+        };
+        self.lines.values().flat_map(of_line).collect()
+    }
+
+    /// Who waits, by seniority.
+    fn waiting(&self, largest_free: u64, after: Option<Seniority>, limit: usize) -> Vec<Units> {
+        let needs = |line: &AcceptedLine, part: &Part| match line.terms.split {
+            Split::Never => part.qty.units(),
+            Split::Parts(least) => part.qty.min(least).units(),
+        };
+        let mut waiting = self.parts(|line, part| {
+            part.batch.is_none()
+                && needs(line, part) <= largest_free
+                && after.is_none_or(|after| line.seniority(part.accepted) > after)
+        });
+        waiting.sort_by_key(|units| units.line.seniority(units.accepted));
+        waiting.truncate(limit);
+        waiting
     }
 }
 
@@ -117,7 +160,7 @@ impl ProductRepository for FakeTransaction {
         let named: BTreeSet<(&Sku, &BatchRef)> = wanted.batches.iter().map(|(sku, name)| (sku, name)).collect();
         let load = |sku: &Sku| {
             let row = self.copy.products.get(sku)?;
-            let mut product = row.product(sku, |b| b.is_open() || named.contains(&(sku, &b.reference)));
+            let mut product = row.product(self.now, |b| b.is_open() || named.contains(&(sku, &b.reference)));
             let lines = wanted.lines.iter().filter(|(of, _)| of == sku);
             product.remember(lines.filter_map(|(_, key)| row.lines.get(key).cloned()));
             Some(product)
@@ -130,56 +173,82 @@ impl ProductRepository for FakeTransaction {
         Ok(lines.filter(|(_, k)| orders.contains(&k.order_id)).map(|(sku, key)| (sku.clone(), key.clone())).collect())
     }
 
-    async fn newest_lines(
+    async fn losers(
         &mut self,
         sku: &Sku,
         reference: &BatchRef,
-        after: Option<&LineKey>,
+        after: Option<&PartKey>,
         limit: usize,
-    ) -> StoreResult<Vec<AcceptedLine>> {
+    ) -> StoreResult<Vec<Units>> {
         let Some(row) = self.copy.products.get(sku) else { return Ok(Vec::new()) };
-        let before = after.and_then(|key| row.lines.get(key)).map_or(u64::MAX, |line| line.accepted);
-        let fits = |line: &&AcceptedLine| line.batch() == Some(reference) && line.accepted < before;
-        let mut lines: Vec<_> = row.lines.values().filter(fits).cloned().collect();
-        lines.sort_by_key(|line| std::cmp::Reverse(line.accepted));
-        lines.truncate(limit);
-        Ok(lines)
+        let before = after.map_or(u64::MAX, |after| after.accepted);
+        let mut losers = row.parts(|line, part| {
+            let usual = line.hold.is_none() && line.terms.priority == 0;
+            part.batch.as_ref() == Some(reference) && (!usual || part.accepted < before)
+        });
+        losers
+            .sort_by_key(|units| (units.line.hold.is_none(), std::cmp::Reverse(units.line.seniority(units.accepted))));
+        losers.truncate(limit);
+        Ok(losers)
     }
 
-    async fn waiting_lines(
+    async fn waiting(
         &mut self,
         sku: &Sku,
-        max_units: u64,
-        after: u64,
+        largest_free: u64,
+        after: Option<Seniority>,
         limit: usize,
-    ) -> StoreResult<Vec<AcceptedLine>> {
-        let Some(row) = self.copy.products.get(sku) else { return Ok(Vec::new()) };
-        let waits = |line: &&AcceptedLine| {
-            line.state == LineState::Backordered && line.backordered() <= max_units && line.accepted > after
+    ) -> StoreResult<Vec<Units>> {
+        let row = self.copy.products.get(sku);
+        Ok(row.map(|row| row.waiting(largest_free, after, limit)).unwrap_or_default())
+    }
+
+    async fn due_holds(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+        let mut due = Vec::new();
+        for (sku, now) in products {
+            let lines = self.copy.products.get(sku).into_iter().flat_map(|row| row.lines.values());
+            let ended = lines.filter(|line| line.hold.is_some_and(|until| until <= *now));
+            due.extend(ended.map(|line| (sku.clone(), line.clone())));
+        }
+        Ok(due)
+    }
+
+    async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
+        let row = self.copy.products.get(sku).ok_or_else(|| StoreError::Failed(format!("no {sku}")))?;
+        Ok(row.books(self.now, &self.copy.events))
+    }
+
+    async fn replace(&mut self, product: &Product) -> StoreResult<()> {
+        self.copy.products.remove(product.sku());
+        let everything = ProductChanges {
+            product,
+            saved_version: 0,
+            batches: product.batches().iter().map(|batch| (Change::Insert, batch)).collect(),
+            lines: product.lines().map(|line| (Change::Insert, line)).collect(),
         };
-        let mut lines: Vec<_> = row.lines.values().filter(waits).cloned().collect();
-        lines.sort_by_key(|line| line.accepted);
-        lines.truncate(limit);
-        Ok(lines)
+        self.save(&[everything]).await
     }
 
     async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
         for change in changes {
             let product = change.product;
-            let stored = self.copy.products.get(product.sku()).map_or(0, |row| row.version);
+            let stored = self.copy.products.get(product.sku()).map_or(0, |row| row.head.version);
             if stored != change.saved_version {
                 return Err(StoreError::Conflict(format!("{} is at version {stored}", product.sku())));
             }
-            let row = self.copy.products.entry(product.sku().clone()).or_insert_with(|| Row {
-                version: 0,
-                backordered: 0,
-                raised: false,
-                batches: BTreeMap::new(),
-                lines: BTreeMap::new(),
-            });
-            row.version = product.version();
-            row.backordered = product.backordered();
-            row.raised = product.out_of_stock_raised();
+            let head = StoredProduct {
+                sku: product.sku().clone(),
+                version: product.version(),
+                changed_at: product.changed_at(),
+                settings: product.settings(),
+                backordered: product.backordered(),
+                queued: product.queued(),
+                out_of_stock_raised: product.out_of_stock_raised(),
+                batches: Vec::new(),
+            };
+            let new = || Row { head: head.clone(), batches: BTreeMap::new(), lines: BTreeMap::new() };
+            let row = self.copy.products.entry(product.sku().clone()).or_insert_with(new);
+            row.head = head;
             for (_, batch) in &change.batches {
                 row.batches.insert(batch.reference.clone(), (*batch).clone());
             }
@@ -193,14 +262,22 @@ impl ProductRepository for FakeTransaction {
 
 #[async_trait]
 impl Reader for FakeDatabase {
-    async fn product(&self, sku: &Sku) -> StoreResult<Option<Product>> {
-        Ok(self.state.lock().await.products.get(sku).map(|row| row.product(sku, Batch::is_open)))
+    async fn now(&self) -> StoreResult<OffsetDateTime> {
+        Ok(self.clock.now())
     }
 
-    async fn products(&self, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<Product>> {
+    async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
+        let state = self.state.lock().await;
+        let skus: BTreeSet<&Sku> = skus.iter().collect();
+        let rows = skus.into_iter().filter_map(|sku| state.products.get(sku));
+        Ok(rows.map(|row| row.product(self.clock.now(), Batch::is_open)).collect())
+    }
+
+    async fn products(&self, after: Option<&Sku>, waiting: bool, limit: usize) -> StoreResult<Vec<Product>> {
         let state = self.state.lock().await;
         let later = state.products.iter().filter(|(sku, _)| after.is_none_or(|after| *sku > after));
-        Ok(later.take(limit).map(|(sku, row)| row.product(sku, Batch::is_open)).collect())
+        let wanted = later.map(|(_, row)| row).filter(|row| !waiting || row.head.backordered > 0);
+        Ok(wanted.take(limit).map(|row| row.product(self.clock.now(), Batch::is_open)).collect())
     }
 
     async fn product_lines(
@@ -217,16 +294,30 @@ impl Reader for FakeDatabase {
             None => u64::MAX,
         };
         let fits = |line: &&AcceptedLine| filter.admits(line) && line.accepted < before;
-        let mut lines: Vec<_> = row.lines.values().filter(fits).map(|line| row.stored(sku, line)).collect();
+        let mut lines: Vec<_> = row.lines.values().filter(fits).map(|line| row.stored(line)).collect();
         lines.sort_by_key(|stored| std::cmp::Reverse(stored.line.accepted));
         lines.truncate(limit);
         Ok(lines)
     }
 
+    async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
+        let state = self.state.lock().await;
+        let Some(row) = state.products.get(sku) else { return Ok(Vec::new()) };
+        let waiting = row.waiting(u64::MAX, after, limit);
+        Ok(waiting.into_iter().map(|units| (row.stored(&units.line), units.accepted)).collect())
+    }
+
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
         let state = self.state.lock().await;
-        let lines = state.products.iter().flat_map(|(sku, row)| row.lines.values().map(move |l| row.stored(sku, l)));
+        let lines = state.products.values().flat_map(|row| row.lines.values().map(move |line| row.stored(line)));
         Ok(lines.filter(|stored| stored.line.key.order_id == *order_id).collect())
+    }
+
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
+        let (now, state) = (self.clock.now(), self.state.lock().await);
+        let due = |row: &&Row| row.lines.values().any(|line| line.hold.is_some_and(|until| until <= now));
+        let rows = state.products.values().filter(due).map(|row| row.head.sku.clone());
+        Ok(rows.filter(|sku| among.is_none_or(|among| among.contains(sku))).take(limit).collect())
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -241,17 +332,8 @@ impl Reader for FakeDatabase {
 
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {
         let state = self.state.lock().await.clone();
-        for (sku, row) in &state.products {
-            let of_sku = state.events.iter().filter(|event| event.sku == *sku);
-            let mut events: Vec<_> = of_sku.map(|event| (event.sequence, event.body.clone())).collect();
-            events.sort();
-            visit(ProductBooks {
-                product: Some(row.product(sku, |_| true)),
-                sku: sku.clone(),
-                lines: row.lines.values().cloned().collect(),
-                events,
-                faults: Vec::new(),
-            });
+        for row in state.products.values() {
+            visit(row.books(self.clock.now(), &state.events));
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! Small builders, so that tests say only what matters to them.
 
 use allocation_domain::commands::{
-    Allocate, ChangeBatchEta, ChangeBatchQuantity, CreateBatch, Deallocate, DeclareBatch, Precondition,
+    Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch, Deallocate,
+    DeclareBatch, LineChange, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
 };
-use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, LineId, LineKey, OrderId, OrderLine, Quantity, Sku};
+use allocation_domain::{
+    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, OrderId, OrderLine, Quantity, Settings, Sku,
+    Terms,
+};
 use allocation_service_layer::Message;
 use allocation_service_layer::wire::Cause;
 use time::Date;
@@ -75,15 +79,62 @@ pub fn change_eta(name: &str, of: &str, eta: Eta) -> Command {
     Command::ChangeBatchEta(ChangeBatchEta { sku: sku(of), reference: reference(name), eta })
 }
 
-/// Asks for lines: SKU and units.
+/// Asks for lines that must stay whole, as the Python original does: SKU and units.
 pub fn allocate(order_id: &str, lines: &[(&str, u64)]) -> Command {
-    let lines = lines.iter().map(|(of, units)| (sku(of), LineId::default(), qty(*units)));
+    let lines = lines.iter().map(|(of, units)| (sku(of), LineId::default(), qty(*units), Terms::whole()));
     Command::Allocate(Allocate::new(order(order_id), lines).expect("sums within bounds"))
+}
+
+/// Asks for lines on the usual terms, which let them be split: SKU and units.
+pub fn ask(order_id: &str, when_short: WhenShort, lines: &[(&str, u64)]) -> Command {
+    ask_on(order_id, when_short, Terms::default(), lines)
+}
+
+/// Asks for lines on these terms.
+pub fn ask_on(order_id: &str, when_short: WhenShort, terms: Terms, lines: &[(&str, u64)]) -> Command {
+    let lines = lines.iter().map(|(of, units)| (sku(of), LineId::default(), qty(*units), terms));
+    let mut asked = Allocate::new(order(order_id), lines).expect("sums within bounds");
+    asked.when_short = when_short;
+    Command::Allocate(asked)
+}
+
+/// Asks for lines for so many seconds.
+pub fn hold(order_id: &str, seconds: u64, lines: &[(&str, u64)]) -> Command {
+    let mut asked = ask(order_id, WhenShort::Reject, lines);
+    if let Command::Allocate(asked) = &mut asked {
+        asked.hold = Some(HoldSeconds::new(seconds).expect("a good time"));
+    }
+    asked
+}
+
+/// Makes a hold last.
+pub fn confirm(order_id: &str) -> Command {
+    Command::ConfirmHold(ConfirmHold { order_id: order(order_id) })
+}
+
+/// Changes a line `1`.
+pub fn change_line(order_id: &str, of: &str, change: LineChange) -> Command {
+    Command::ChangeLine(ChangeLine { sku: sku(of), line: key(order_id), change })
+}
+
+/// Says that so many units of a batch have come.
+pub fn receive(name: &str, of: &str, units: u64, rest: Rest) -> Command {
+    Command::ReceiveBatch(ReceiveBatch { sku: sku(of), reference: reference(name), qty: qty(units), rest })
+}
+
+/// Says that a batch will never come.
+pub fn cancel_batch(name: &str, of: &str) -> Command {
+    Command::CancelBatch(CancelBatch { sku: sku(of), reference: reference(name) })
+}
+
+/// Says how a product is to behave.
+pub fn set_product(of: &str, queue_cap: Option<u64>, auto_improve: bool) -> Command {
+    Command::SetProduct(SetProduct { sku: sku(of), settings: Settings { queue_cap, auto_improve } })
 }
 
 /// Cancels an order, or its lines of one SKU.
 pub fn deallocate(order_id: &str, of: Option<&str>) -> Command {
-    Command::Deallocate(Deallocate { order_id: order(order_id), sku: of.map(sku) })
+    Command::Deallocate(Deallocate { order_id: order(order_id), sku: of.map(sku), line: None })
 }
 
 /// A command from a test.

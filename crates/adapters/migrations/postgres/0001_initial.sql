@@ -1,42 +1,81 @@
 -- No foreign keys and no index that a hot statement does not need: docs/adr/0004-what-the-schema-costs.md.
 -- `sku` is part of every primary and unique key of these tables, so that they could be distributed by it.
+-- Instants are whole microseconds of Unix time.
 CREATE TABLE products (
     sku text COLLATE "C" NOT NULL PRIMARY KEY,
     version bigint NOT NULL, -- the sequence number of its last event
+    changed_at bigint NOT NULL, -- when that happened
     backordered bigint NOT NULL CHECK (backordered >= 0),
-    out_of_stock_raised boolean NOT NULL
+    queued bigint NOT NULL CHECK (queued BETWEEN 0 AND backordered), -- of these, what the queue's cap counts
+    out_of_stock_raised boolean NOT NULL,
+    queue_cap bigint, -- null: any number may wait
+    auto_improve boolean NOT NULL
 ) WITH (fillfactor = 70);
+CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 
 CREATE TABLE batches (
     sku text COLLATE "C" NOT NULL,
     reference text COLLATE "C" NOT NULL,
     quantity bigint NOT NULL CHECK (quantity >= 0),
-    allocated bigint NOT NULL CHECK (allocated BETWEEN 0 AND quantity),
+    held bigint NOT NULL CHECK (held >= 0),
+    allocated bigint NOT NULL CHECK (allocated >= 0),
     eta date, -- null: arrived
+    cancelled boolean NOT NULL,
     revision bigint NOT NULL,
     is_open boolean NOT NULL,
-    PRIMARY KEY (sku, reference)
+    PRIMARY KEY (sku, reference),
+    CHECK (held + allocated <= quantity)
 ) WITH (fillfactor = 70);
 CREATE INDEX batches_open ON batches (sku) WHERE is_open;
 CREATE INDEX batches_by_reference ON batches (reference);
 
--- A line's seniority is unique within its SKU and rises with time: as the key it is appended to, and read backwards by a cut.
+-- A line's acceptance is unique within its SKU and rises with time: as the key it is appended to, and read backwards by a cut.
+-- What few lines have is null or a default in the others, and costs them next to nothing.
 CREATE TABLE lines (
     sku text COLLATE "C" NOT NULL,
-    accepted bigint NOT NULL, -- seniority: the sequence number of the event that accepted it
+    accepted bigint NOT NULL, -- the sequence number of the event that accepted it first
     order_id text COLLATE "C" NOT NULL,
     line text COLLATE "C" NOT NULL,
     requested bigint NOT NULL CHECK (requested > 0),
-    allocated bigint NOT NULL CHECK (allocated >= 0),
+    placed bigint NOT NULL CHECK (placed >= 0), -- held or allocated
     backordered bigint NOT NULL CHECK (backordered >= 0),
-    cancelled bigint NOT NULL CHECK (cancelled >= 0),
-    batch text COLLATE "C",
+    queued bigint NOT NULL DEFAULT 0 CHECK (queued BETWEEN 0 AND backordered), -- of these, what the queue's cap counts
+    batch text COLLATE "C", -- where all placed units are, unless they are in `parts`
+    dropped bigint,
+    cancelled bigint,
+    lapsed bigint,
+    held_until bigint, -- null: what is placed is allocated
+    priority integer NOT NULL DEFAULT 0,
+    by_date date,
+    not_before date,
+    min_split bigint, -- null: 1; 0: it must stay whole
+    in_parts boolean NOT NULL DEFAULT false, -- its units lie in several batches, or were accepted at several times: see `parts`
     PRIMARY KEY (sku, accepted),
-    CHECK (requested = allocated + backordered + cancelled),
-    CHECK ((batch IS NULL) = (allocated = 0))
+    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)),
+    CHECK ((batch IS NULL) = (placed = 0 OR in_parts))
 );
 CREATE UNIQUE INDEX lines_by_order ON lines (order_id, sku, line);
-CREATE INDEX lines_waiting ON lines (sku, accepted) WHERE backordered > 0;
+CREATE INDEX lines_waiting ON lines (sku, priority DESC, accepted) WHERE backordered > 0;
+CREATE INDEX lines_held ON lines (sku, held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_due ON lines (held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_with_priority ON lines (sku, priority, accepted) WHERE priority <> 0;
+
+-- All units of the lines that say so. No key of its own makes them unique, so that a line's old parts may go and its new ones come in one
+-- statement.
+CREATE TABLE parts (
+    sku text COLLATE "C" NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    order_id text COLLATE "C" NOT NULL,
+    line text COLLATE "C" NOT NULL,
+    priority integer NOT NULL, -- the line's
+    accepted bigint NOT NULL, -- the sequence number of the event that accepted these units
+    batch text COLLATE "C", -- null: they wait
+    qty bigint NOT NULL CHECK (qty > 0),
+    PRIMARY KEY (sku, id)
+);
+CREATE INDEX parts_of_line ON parts (sku, order_id, line);
+CREATE INDEX parts_in_batch ON parts (sku, batch, priority, accepted DESC) WHERE batch IS NOT NULL;
+CREATE INDEX parts_waiting ON parts (sku, priority DESC, accepted) WHERE batch IS NULL;
 
 CREATE TABLE events (
     sku text COLLATE "C" NOT NULL,

@@ -1,21 +1,30 @@
+-- Instants are whole microseconds of Unix time.
 CREATE TABLE products (
     sku TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL, -- the sequence number of its last event
+    changed_at INTEGER NOT NULL, -- when that happened
     backordered INTEGER NOT NULL CHECK (backordered >= 0),
+    queued INTEGER NOT NULL CHECK (queued BETWEEN 0 AND backordered), -- of these, what the queue's cap counts
     out_of_stock_raised INTEGER NOT NULL,
+    queue_cap INTEGER, -- null: any number may wait
+    auto_improve INTEGER NOT NULL,
     newest_order_id TEXT, -- with `newest_line`: the line accepted last, where the chain of its lines begins
     newest_line TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 
 CREATE TABLE batches (
     sku TEXT NOT NULL,
     reference TEXT NOT NULL,
     quantity INTEGER NOT NULL CHECK (quantity >= 0),
-    allocated INTEGER NOT NULL CHECK (allocated BETWEEN 0 AND quantity),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    allocated INTEGER NOT NULL CHECK (allocated >= 0),
     eta TEXT, -- null: arrived
+    cancelled INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     is_open INTEGER NOT NULL,
-    PRIMARY KEY (sku, reference)
+    PRIMARY KEY (sku, reference),
+    CHECK (held + allocated <= quantity)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX batches_open ON batches (sku) WHERE is_open;
 CREATE INDEX batches_by_reference ON batches (reference);
@@ -26,19 +35,45 @@ CREATE TABLE lines (
     order_id TEXT NOT NULL,
     sku TEXT NOT NULL,
     line TEXT NOT NULL,
+    accepted INTEGER NOT NULL, -- the sequence number of the event that accepted it first
     requested INTEGER NOT NULL CHECK (requested > 0),
-    allocated INTEGER NOT NULL CHECK (allocated >= 0),
+    placed INTEGER NOT NULL CHECK (placed >= 0), -- held or allocated
     backordered INTEGER NOT NULL CHECK (backordered >= 0),
-    cancelled INTEGER NOT NULL CHECK (cancelled >= 0),
-    batch TEXT,
-    accepted INTEGER NOT NULL, -- seniority: the sequence number of the event that accepted it
+    queued INTEGER NOT NULL CHECK (queued BETWEEN 0 AND backordered), -- of these, what the queue's cap counts
+    batch TEXT, -- where all placed units are, unless they are in `parts`
+    dropped INTEGER,
+    cancelled INTEGER,
+    lapsed INTEGER,
+    held_until INTEGER, -- null: what is placed is allocated
+    priority INTEGER NOT NULL,
+    by_date TEXT,
+    not_before TEXT,
+    min_split INTEGER, -- null: 1; 0: it must stay whole
+    in_parts INTEGER NOT NULL, -- its units lie in several batches, or were accepted at several times: see `parts`
     previous_order_id TEXT, -- with `previous_line`: the line of the same SKU accepted before it
     previous_line TEXT,
     PRIMARY KEY (order_id, sku, line),
-    CHECK (requested = allocated + backordered + cancelled),
-    CHECK ((batch IS NULL) = (allocated = 0))
+    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)),
+    CHECK ((batch IS NULL) = (placed = 0 OR in_parts))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lines_waiting ON lines (sku, accepted) WHERE backordered > 0;
+CREATE INDEX lines_waiting ON lines (sku, priority DESC, accepted) WHERE backordered > 0;
+CREATE INDEX lines_held ON lines (sku, held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_due ON lines (held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_with_priority ON lines (sku, priority, accepted) WHERE priority <> 0;
+
+-- All units of the lines that say so.
+CREATE TABLE parts (
+    sku TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    line TEXT NOT NULL,
+    priority INTEGER NOT NULL, -- the line's
+    accepted INTEGER NOT NULL, -- the sequence number of the event that accepted these units
+    batch TEXT, -- null: they wait
+    qty INTEGER NOT NULL CHECK (qty > 0)
+) STRICT;
+CREATE INDEX parts_of_line ON parts (sku, order_id, line);
+CREATE INDEX parts_in_batch ON parts (sku, batch, priority, accepted DESC) WHERE batch IS NOT NULL;
+CREATE INDEX parts_waiting ON parts (sku, priority DESC, accepted) WHERE batch IS NULL;
 
 CREATE TABLE events (
     position INTEGER NOT NULL PRIMARY KEY, -- one writer: the order of insertion is the order of commit

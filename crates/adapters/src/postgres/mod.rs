@@ -4,11 +4,13 @@ mod event_log;
 mod reader;
 mod transaction;
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_domain::{AcceptedLine, Batch, Eta};
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{AcceptedLine, Batch, Seniority, Sku};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
@@ -18,7 +20,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
 use crate::migrations::{self, Migration};
-use crate::rows::{self, LineRow};
+use crate::rows::{self, BatchRow, LineRow, ProductRow, ReadLine};
 pub use transaction::PostgresTransaction;
 
 const MIGRATIONS: &[Migration] =
@@ -185,37 +187,128 @@ fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -
     row.try_get(column).map_err(store_error)
 }
 
+/// The columns that [`product`] reads.
+const PRODUCT: &str =
+    "p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve";
+/// How many they are.
+const PRODUCT_COLUMNS: usize = 8;
+
+/// Reads a product from the first columns, without its batches.
+fn product(row: &Row) -> StoreResult<StoredProduct> {
+    ProductRow {
+        sku: get(row, 0)?,
+        version: get(row, 1)?,
+        changed_at: get(row, 2)?,
+        backordered: get(row, 3)?,
+        queued: get(row, 4)?,
+        out_of_stock_raised: get(row, 5)?,
+        queue_cap: get(row, 6)?,
+        auto_improve: get(row, 7)?,
+    }
+    .stored()
+}
+
 /// The columns that [`batch`] reads.
-const BATCH: &str = "b.reference, b.quantity, b.allocated, b.eta, b.revision";
+const BATCH: &str = "b.reference, b.quantity, b.held, b.allocated, b.eta, b.cancelled, b.revision";
 
 /// Reads a batch from the columns that start at `first`.
 fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
-    rows::batch(
-        get(row, first)?,
-        get(row, first + 1)?,
-        get(row, first + 2)?,
-        eta(row, first + 3)?,
-        get(row, first + 4)?,
-    )
-}
-
-fn eta(row: &Row, column: usize) -> StoreResult<Eta> {
-    get::<Option<Date>>(row, column)
+    BatchRow {
+        reference: get(row, first)?,
+        quantity: get(row, first + 1)?,
+        held: get(row, first + 2)?,
+        allocated: get(row, first + 3)?,
+        eta: get::<Option<Date>>(row, first + 4)?,
+        cancelled: get(row, first + 5)?,
+        revision: get(row, first + 6)?,
+    }
+    .batch()
 }
 
 /// The columns that [`line`] reads.
-const LINE: &str = "l.order_id, l.line, l.requested, l.backordered, l.batch, l.accepted";
+const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
+    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku";
+/// How many they are.
+const LINE_COLUMNS: usize = 18;
 
-fn line(row: &Row) -> StoreResult<AcceptedLine> {
-    LineRow {
+/// Reads a line, and its SKU, from the first columns.
+fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
+    let line = LineRow {
         order_id: get(row, 0)?,
         line: get(row, 1)?,
-        requested: get(row, 2)?,
-        backordered: get(row, 3)?,
-        batch: get(row, 4)?,
-        accepted: get(row, 5)?,
-    }
-    .line()
+        accepted: get(row, 2)?,
+        requested: get(row, 3)?,
+        placed: get(row, 4)?,
+        backordered: get(row, 5)?,
+        queued: get(row, 6)?,
+        batch: get(row, 7)?,
+        dropped: get(row, 8)?,
+        cancelled: get(row, 9)?,
+        lapsed: get(row, 10)?,
+        held_until: get(row, 11)?,
+        priority: get(row, 12)?,
+        by: get(row, 13)?,
+        not_before: get(row, 14)?,
+        min_split: get(row, 15)?,
+        in_parts: get(row, 16)?,
+    };
+    Ok((rows::sku(get(row, 17)?)?, line.line()?))
+}
+
+/// The parts of lines that have rows for them; of the lines named by three arrays.
+const PARTS: &str = "SELECT k.at, p.accepted, p.batch, p.qty
+    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY k(sku, order_id, line, at)
+    CROSS JOIN LATERAL (SELECT * FROM parts p WHERE p.sku = k.sku AND p.order_id = k.order_id AND p.line = k.line) p
+    ORDER BY k.at, p.accepted, p.batch NULLS LAST";
+
+/// The parameters of [`PARTS`]; none when no line has any.
+fn wanted_parts(lines: &[(Sku, ReadLine)]) -> Option<[Vec<String>; 3]> {
+    let wanted = || lines.iter().filter(|(_, read)| read.in_parts);
+    wanted().next()?;
+    Some([
+        wanted().map(|(sku, _)| sku.to_string()).collect(),
+        wanted().map(|(_, read)| read.line.key.order_id.to_string()).collect(),
+        wanted().map(|(_, read)| read.line.key.line.to_string()).collect(),
+    ])
+}
+
+/// Puts the rows that [`PARTS`] gave into the lines they are of.
+fn with_parts(lines: Vec<(Sku, ReadLine)>, parts: &[Row]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    let mut parts = parts.iter().peekable();
+    let mut at = 0;
+    lines
+        .into_iter()
+        .map(|(sku, ReadLine { mut line, in_parts })| {
+            if in_parts {
+                at += 1;
+                while let Some(row) = parts.next_if(|row| row.try_get::<_, i64>(0).is_ok_and(|of| of == at)) {
+                    line.parts.push(rows::part(get(row, 1)?, get(row, 2)?, get(row, 3)?)?);
+                }
+            }
+            Ok((sku, line))
+        })
+        .collect()
+}
+
+/// Units that wait, by seniority: a row with the line's name and their acceptance for each. `$1` the SKU, `$2` and `$3` the seniority to begin
+/// after, `$4` the most rows, `$5` what one batch has free at most.
+const WAITING: &str = "
+    (SELECT l.priority, l.accepted, l.order_id, l.line FROM lines l
+     WHERE l.sku = $1 AND l.backordered > 0 AND NOT l.in_parts AND l.priority <= $2
+       AND (l.priority < $2 OR l.accepted > $3)
+       AND CASE WHEN l.min_split = 0 THEN l.backordered ELSE least(coalesce(l.min_split, 1), l.backordered) END <= $5
+     ORDER BY l.sku, l.priority DESC, l.accepted LIMIT $4)
+    UNION ALL
+    (SELECT p.priority, p.accepted, p.order_id, p.line FROM parts p
+     JOIN lines l ON l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line
+     WHERE p.sku = $1 AND p.batch IS NULL AND p.priority <= $2 AND (p.priority < $2 OR p.accepted > $3)
+       AND CASE WHEN l.min_split = 0 THEN p.qty ELSE least(coalesce(l.min_split, 1), p.qty) END <= $5
+     ORDER BY p.sku, p.priority DESC, p.accepted LIMIT $4)
+    ORDER BY 1 DESC, 2 LIMIT $4";
+
+/// The parameters `$2` and `$3` of [`WAITING`].
+fn begin_after(after: Option<Seniority>) -> (i32, i64) {
+    after.map_or((i32::MAX, -1), |(Reverse(priority), accepted)| (priority, rows::number(accepted)))
 }
 
 impl fmt::Debug for PostgresDatabase {

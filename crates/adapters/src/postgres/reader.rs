@@ -1,63 +1,198 @@
-//! The read side: every call one statement, and so one snapshot.
+//! The read side: each call one snapshot, as far as it matters.
 
-use allocation_domain::{Batch, BatchRef, LineKey, OrderId, Product, Sku};
+use std::collections::BTreeMap;
+
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{
+    AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, OrderId, Part, Product, Seniority, Sku,
+};
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
-use allocation_service_layer::ports::reader::{LineFilter, LineStateName, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
+use time::{Date, OffsetDateTime};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use super::{APPLIED, BATCH, LINE, MIGRATIONS, PostgresDatabase, batch, eta, get, line, store_error, versions};
+use super::{
+    APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, WAITING, batch,
+    begin_after, get, line, product, store_error, versions, wanted_parts, with_parts,
+};
 use crate::migrations;
-use crate::rows::{self, count, number};
+use crate::rows::{self, ReadLine, count, number};
 
-const PRODUCT: &str = "p.sku, p.version, p.backordered, p.out_of_stock_raised";
+impl PostgresDatabase {
+    async fn clock(&self) -> StoreResult<OffsetDateTime> {
+        if let Some(clock) = &self.options.clock {
+            return Ok(rows::storable(clock.now()));
+        }
+        let found = self.all("SELECT clock_timestamp()", &[], |row| get(row, 0)).await?;
+        found.into_iter().next().ok_or_else(|| StoreError::Failed("the clock gave no time".into()))
+    }
 
-/// Puts rows of products with a batch each (or none) together again; they come in the order of SKU.
-fn products(rows: &[Row]) -> StoreResult<Vec<Product>> {
-    rows.chunk_by(|a, b| a.get::<_, &str>(0) == b.get::<_, &str>(0))
-        .map(|of_one| {
-            let head = &of_one[0];
-            let batches: Vec<Batch> = of_one
-                .iter()
-                .filter(|row| matches!(row.try_get::<_, Option<&str>>(4), Ok(Some(_))))
-                .map(|row| batch(row, 4))
-                .collect::<StoreResult<_>>()?;
-            let (version, backordered) = (count(get(head, 1)?)?, count(get(head, 2)?)?);
-            Ok(Product::restore(rows::sku(get(head, 0)?)?, version, backordered, get(head, 3)?, batches))
+    /// Products with their open batches: rows of one product come one behind the other.
+    async fn read_products(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> StoreResult<Vec<Product>> {
+        let now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
+        let client = self.client().await?;
+        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+        let rows = client.query(&statement, params).await.map_err(store_error)?;
+        rows.chunk_by(|a, b| a.get::<_, &str>(0) == b.get::<_, &str>(0))
+            .map(|of_one| {
+                let head = &of_one[0];
+                let mut stored = product(head)?;
+                for row in of_one {
+                    if get::<Option<&str>>(row, PRODUCT_COLUMNS + 1)?.is_some() {
+                        stored.batches.push(batch(row, PRODUCT_COLUMNS + 1)?);
+                    }
+                }
+                let now = now.map_or_else(|| get(head, PRODUCT_COLUMNS), Ok)?;
+                Ok(Product::restore(stored, now))
+            })
+            .collect()
+    }
+
+    /// Lines, with their units and the dates of their batches, and what else `also` finds in each row.
+    async fn read_lines<T>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        also: impl Fn(&Row) -> StoreResult<T>,
+    ) -> StoreResult<Vec<(StoredLine, T)>> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+        let rows = client.query(&statement, params).await.map_err(store_error)?;
+        let lines: Vec<(Sku, ReadLine)> = rows.iter().map(line).collect::<StoreResult<_>>()?;
+        let parts = match wanted_parts(&lines) {
+            None => Vec::new(),
+            Some([skus, orders, names]) => {
+                let statement = client.prepare_cached(PARTS).await.map_err(store_error)?;
+                client.query(&statement, &[&skus, &orders, &names]).await.map_err(store_error)?
+            }
+        };
+        // A line without parts has its batch, and so its date, in its row.
+        let has_parts: Vec<bool> = lines.iter().map(|(_, read)| read.in_parts).collect();
+        let lines = with_parts(lines, &parts)?;
+        let several = lines.iter().zip(has_parts).filter_map(|(line, has_parts)| has_parts.then_some(line));
+        let etas = self.etas(&client, several).await?;
+        lines
+            .into_iter()
+            .zip(&rows)
+            .map(|((sku, line), row)| {
+                let of_row: Option<Date> = get(row, LINE_COLUMNS)?;
+                let eta = |batch: &BatchRef| etas.get(&(sku.clone(), batch.clone())).copied().unwrap_or(of_row);
+                let etas = line.placements().map(|(batch, _)| (batch.clone(), eta(batch))).collect();
+                Ok((StoredLine { sku, line, etas }, also(row)?))
+            })
+            .collect()
+    }
+
+    /// When the batches of these lines are expected.
+    async fn etas<'a>(
+        &self,
+        client: &deadpool_postgres::Object,
+        lines: impl Iterator<Item = &'a (Sku, AcceptedLine)>,
+    ) -> StoreResult<BTreeMap<(Sku, BatchRef), Eta>> {
+        let (skus, references): (Vec<String>, Vec<String>) = lines
+            .flat_map(|(sku, line)| line.placements().map(move |(batch, _)| (sku.to_string(), batch.to_string())))
+            .unzip();
+        if skus.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let sql = "SELECT b.sku, b.reference, b.eta FROM unnest($1::text[], $2::text[]) k(sku, reference)
+                   CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference) b";
+        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+        let rows = client.query(&statement, &[&skus, &references]).await.map_err(store_error)?;
+        rows.iter().map(|row| Ok(((rows::sku(get(row, 0)?)?, rows::reference(get(row, 1)?)?), get(row, 2)?))).collect()
+    }
+}
+
+const WITH_ETA: &str = "b.eta FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch";
+
+/// What a line's state is, as the columns tell it; in step with `AcceptedLine::state`.
+fn state(state: Option<LineState>) -> &'static str {
+    match state {
+        None => "TRUE",
+        Some(LineState::Held) => "l.held_until IS NOT NULL",
+        Some(LineState::Backordered) => "l.backordered > 0",
+        Some(LineState::Allocated) => "l.placed > 0 AND l.held_until IS NULL AND l.backordered = 0",
+        Some(LineState::Lapsed) => "l.placed = 0 AND l.backordered = 0 AND l.lapsed > 0",
+        Some(LineState::Cancelled) => "l.placed = 0 AND l.backordered = 0 AND l.lapsed IS NULL",
+    }
+}
+
+/// All that is stored of one product: its head, batches, lines, parts and events.
+pub(super) const BOOKS: [&str; 5] = [
+    "SELECT p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve
+     FROM products p WHERE p.sku = $1",
+    "SELECT b.reference, b.quantity, b.held, b.allocated, b.eta, b.cancelled, b.revision FROM batches b WHERE b.sku = $1",
+    "SELECT l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
+            l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku
+     FROM lines l WHERE l.sku = $1",
+    "SELECT p.order_id, p.line, p.accepted, p.batch, p.qty FROM parts p WHERE p.sku = $1
+     ORDER BY p.order_id, p.line, p.accepted, p.batch NULLS LAST",
+    "SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence",
+];
+
+/// Puts the answers to [`BOOKS`] together.
+pub(super) fn books(
+    sku: Sku,
+    now: OffsetDateTime,
+    head: Option<&Row>,
+    [batches, lines, parts, events]: [&Vec<Row>; 4],
+) -> StoreResult<ProductBooks> {
+    let batches: Vec<Batch> = batches.iter().map(|row| batch(row, 0)).collect::<StoreResult<_>>()?;
+    let product = head.map(|row| Ok(Product::restore(StoredProduct { batches, ..product(row)? }, now)));
+    let mut of_line: BTreeMap<LineKey, Vec<Part>> = BTreeMap::new();
+    for row in parts {
+        let key = rows::line_key(get(row, 0)?, get(row, 1)?)?;
+        of_line.entry(key).or_default().push(rows::part(get(row, 2)?, get(row, 3)?, get(row, 4)?)?);
+    }
+    let lines = lines
+        .iter()
+        .map(|row| {
+            let (_, ReadLine { line: mut read, .. }) = line(row)?;
+            read.parts.extend(of_line.remove(&read.key).unwrap_or_default());
+            Ok(read)
         })
-        .collect()
+        .collect::<StoreResult<_>>()?;
+    Ok(ProductBooks {
+        product: product.transpose()?,
+        sku,
+        lines,
+        events: events
+            .iter()
+            .map(|row| Ok((count(get(row, 0)?)?, get::<String>(row, 1)?)))
+            .collect::<StoreResult<_>>()?,
+        faults: of_line.keys().map(|key| format!("order {} has parts but no line", key.order_id)).collect(),
+        now,
+    })
 }
-
-fn stored_line(row: &Row) -> StoreResult<StoredLine> {
-    Ok(StoredLine { sku: rows::sku(get(row, 7)?)?, line: line(row)?, eta: eta(row, 6)? })
-}
-
-const WITH_BATCH: &str = "b.eta, l.sku FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch";
 
 #[async_trait]
 impl Reader for PostgresDatabase {
-    async fn product(&self, sku: &Sku) -> StoreResult<Option<Product>> {
-        let sql = format!(
-            "SELECT {PRODUCT}, {BATCH} FROM products p LEFT JOIN batches b ON b.sku = p.sku AND b.is_open WHERE p.sku = $1"
-        );
-        let client = self.client().await?;
-        let statement = client.prepare_cached(&sql).await.map_err(store_error)?;
-        let rows = client.query(&statement, &[&sku.as_str()]).await.map_err(store_error)?;
-        Ok(products(&rows)?.pop())
+    async fn now(&self) -> StoreResult<OffsetDateTime> {
+        self.clock().await
     }
 
-    async fn products(&self, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<Product>> {
+    async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let sql = format!(
-            "SELECT {PRODUCT}, {BATCH}
-             FROM (SELECT * FROM products WHERE sku > $1 ORDER BY sku LIMIT $2) p
+            "SELECT {PRODUCT}, clock_timestamp(), {BATCH} FROM unnest($1::text[]) k(sku)
+             JOIN products p ON p.sku = k.sku
              LEFT JOIN batches b ON b.sku = p.sku AND b.is_open ORDER BY p.sku"
         );
-        let client = self.client().await?;
-        let statement = client.prepare_cached(&sql).await.map_err(store_error)?;
+        let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+        self.read_products(&sql, &[&skus]).await
+    }
+
+    async fn products(&self, after: Option<&Sku>, waiting: bool, limit: usize) -> StoreResult<Vec<Product>> {
+        let waiting = if waiting { "AND backordered > 0" } else { "" };
+        let sql = format!(
+            "SELECT {PRODUCT}, clock_timestamp(), {BATCH}
+             FROM (SELECT * FROM products WHERE sku > $1 {waiting} ORDER BY sku LIMIT $2) p
+             LEFT JOIN batches b ON b.sku = p.sku AND b.is_open ORDER BY p.sku"
+        );
         let after = after.map_or("", Sku::as_str);
-        let rows = client.query(&statement, &[&after, &number(limit as u64)]).await.map_err(store_error)?;
-        products(&rows)
+        self.read_products(&sql, &[&after, &number(limit as u64)]).await
     }
 
     async fn product_lines(
@@ -67,27 +202,57 @@ impl Reader for PostgresDatabase {
         after: Option<&LineKey>,
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>> {
-        let state = match filter.state {
-            None => "TRUE",
-            Some(LineStateName::Allocated) => "l.allocated > 0",
-            Some(LineStateName::Backordered) => "l.backordered > 0",
-            Some(LineStateName::Cancelled) => "l.cancelled > 0",
-        };
+        let state = state(filter.state);
         let sql = format!(
-            "SELECT {LINE}, {WITH_BATCH}
-             WHERE l.sku = $1 AND ($2::text IS NULL OR l.batch = $2) AND {state}
+            "SELECT {LINE}, {WITH_ETA}
+             WHERE l.sku = $1 AND {state}
+               AND ($2::text IS NULL OR l.batch = $2 OR l.in_parts AND EXISTS
+                    (SELECT 1 FROM parts p WHERE p.sku = $1 AND p.order_id = l.order_id AND p.line = l.line AND p.batch = $2))
                AND ($3::text IS NULL
                     OR l.accepted < (SELECT accepted FROM lines WHERE order_id = $3 AND sku = $1 AND line = $4))
              ORDER BY l.sku DESC, l.accepted DESC LIMIT $5"
         );
         let batch = filter.batch.as_ref().map(BatchRef::as_str);
         let (order_id, line) = (after.map(|key| key.order_id.as_str()), after.map(|key| key.line.as_str()));
-        self.all(&sql, &[&sku.as_str(), &batch, &order_id, &line, &number(limit as u64)], stored_line).await
+        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &batch, &order_id, &line, &number(limit as u64)];
+        let lines = self.read_lines(&sql, params, |_| Ok(())).await?;
+        Ok(lines.into_iter().map(|(line, ())| line).collect())
+    }
+
+    async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
+        let (priority, accepted) = begin_after(after);
+        let sql = format!(
+            "SELECT {LINE}, b.eta, n.accepted FROM ({WAITING}) n(priority, accepted, order_id, line)
+             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l
+             LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
+             ORDER BY n.priority DESC, n.accepted"
+        );
+        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &priority, &accepted, &number(limit as u64), &i64::MAX];
+        self.read_lines(&sql, params, |row| count(get(row, LINE_COLUMNS + 1)?)).await
     }
 
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
-        let sql = format!("SELECT {LINE}, {WITH_BATCH} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
-        self.all(&sql, &[&order_id.as_str()], stored_line).await
+        let sql = format!("SELECT {LINE}, {WITH_ETA} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
+        let lines = self.read_lines(&sql, &[&order_id.as_str()], |_| Ok(())).await?;
+        Ok(lines.into_iter().map(|(line, ())| line).collect())
+    }
+
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
+        // A test's clock, or the server's.
+        let now = self.options.clock.as_ref().map(|clock| rows::micros(clock.now()));
+        let clock = "coalesce($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)";
+        let limit = number(limit as u64);
+        let name = |row: &Row| rows::sku(get(row, 0)?);
+        let Some(skus) = among else {
+            let sql = format!("SELECT DISTINCT l.sku FROM lines l WHERE l.held_until <= {clock} LIMIT $2");
+            return self.all(&sql, &[&now, &limit], name).await;
+        };
+        let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+        let sql = format!(
+            "SELECT k.sku FROM unnest($3::text[]) k(sku)
+             WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= {clock}) LIMIT $2"
+        );
+        self.all(&sql, &[&now, &limit, &skus], name).await
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -105,6 +270,7 @@ impl Reader for PostgresDatabase {
     }
 
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {
+        let now = self.clock().await?;
         let mut client = self.client().await?;
         let tx = client
             .build_transaction()
@@ -114,46 +280,21 @@ impl Reader for PostgresDatabase {
             .await
             .map_err(store_error)?;
         // Products of which any row is left, one by one: their events are many, and of one product only are in memory.
-        let names = "SELECT sku FROM products UNION SELECT sku FROM batches
-                     UNION SELECT DISTINCT sku FROM lines UNION SELECT DISTINCT sku FROM events ORDER BY 1";
-        let head =
-            tx.prepare(&format!("SELECT {PRODUCT} FROM products p WHERE sku = $1")).await.map_err(store_error)?;
-        let all_batches =
-            tx.prepare(&format!("SELECT {BATCH} FROM batches b WHERE sku = $1")).await.map_err(store_error)?;
-        let all_lines = tx.prepare(&format!("SELECT {LINE} FROM lines l WHERE sku = $1")).await.map_err(store_error)?;
-        let all_events = tx
-            .prepare("SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence")
-            .await
-            .map_err(store_error)?;
+        let names = "SELECT sku FROM products UNION SELECT sku FROM batches UNION SELECT DISTINCT sku FROM lines
+                     UNION SELECT sku FROM parts UNION SELECT DISTINCT sku FROM events ORDER BY 1";
+        let mut questions = Vec::with_capacity(BOOKS.len());
+        for sql in BOOKS {
+            questions.push(tx.prepare(sql).await.map_err(store_error)?);
+        }
         for name in tx.query(names, &[]).await.map_err(store_error)? {
             let name: &str = get(&name, 0)?;
-            let (heads, batches, lines, events) = futures_util::future::try_join4(
-                tx.query(&head, &[&name]),
-                tx.query(&all_batches, &[&name]),
-                tx.query(&all_lines, &[&name]),
-                tx.query(&all_events, &[&name]),
-            )
-            .await
-            .map_err(store_error)?;
-            let sku = rows::sku(name)?;
-            let batches: Vec<Batch> = batches.iter().map(|row| batch(row, 0)).collect::<StoreResult<_>>()?;
-            let product = match heads.first() {
-                None => None,
-                Some(row) => {
-                    let (version, backordered) = (count(get(row, 1)?)?, count(get(row, 2)?)?);
-                    Some(Product::restore(sku.clone(), version, backordered, get(row, 3)?, batches))
-                }
+            let params: [&(dyn ToSql + Sync); 1] = [&name];
+            let answers = questions.iter().map(|question| tx.query(question, &params));
+            let answers = futures_util::future::try_join_all(answers).await.map_err(store_error)?;
+            let [heads, batches, lines, parts, events] = &answers[..] else {
+                return Err(StoreError::Failed("as many answers as questions".into()));
             };
-            visit(ProductBooks {
-                product,
-                sku,
-                faults: Vec::new(),
-                lines: lines.iter().map(line).collect::<StoreResult<_>>()?,
-                events: events
-                    .iter()
-                    .map(|row| Ok((count(get(row, 0)?)?, get::<String>(row, 1)?)))
-                    .collect::<StoreResult<_>>()?,
-            });
+            visit(books(rows::sku(name)?, now, heads.first(), [batches, lines, parts, events])?);
         }
         tx.commit().await.map_err(store_error)
     }

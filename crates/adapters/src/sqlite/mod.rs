@@ -4,19 +4,22 @@ mod event_log;
 mod reader;
 mod transaction;
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use allocation_domain::{AcceptedLine, Batch, Eta, LineKey, Sku};
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{AcceptedLine, Batch, LineKey, Seniority, Sku};
 use allocation_service_layer::ports::clock::Clock;
-use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
+use allocation_service_layer::ports::database::{Database, StoreError, StoreResult, Units};
 use allocation_service_layer::wire::parse_date;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+use time::Date;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::migrations::{self, Migration};
-use crate::rows::{self, LineRow, damaged};
+use crate::rows::{self, BatchRow, LineRow, ProductRow, damaged};
 pub use transaction::SqliteTransaction;
 
 const MIGRATIONS: &[Migration] =
@@ -133,7 +136,7 @@ impl Database for SqliteDatabase {
 
     async fn begin(&self) -> StoreResult<SqliteTransaction> {
         let connection: OwnedMutexGuard<Connection> = self.writer.clone().lock_owned().await;
-        SqliteTransaction::begin(connection, self.clock.now())
+        SqliteTransaction::begin(connection, self.clock.as_ref())
     }
 }
 
@@ -193,34 +196,33 @@ fn chained(row: &Row<'_>, first: usize) -> StoreResult<Option<LineKey>> {
     }
 }
 
-/// Visits a product's lines by seniority, newest first, each with its batch's ETA, until `visit` says `false`: from the newest on, or from the
-/// one after `after`.
+/// Visits a product's lines in the order of acceptance, last first, until `visit` says `false`: from the last on, or from the one after
+/// `after`. Their units are fetched where they have rows of their own.
 fn walk(
     connection: &Connection,
     sku: &Sku,
     after: Option<&LineKey>,
-    mut visit: impl FnMut(AcceptedLine, Eta) -> StoreResult<bool>,
+    mut visit: impl FnMut(AcceptedLine) -> StoreResult<bool>,
 ) -> StoreResult<()> {
     let sql = format!(
-        "SELECT {LINE}, b.eta, l.previous_order_id, l.previous_line
-         FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
-         WHERE l.order_id = ?1 AND l.sku = ?2 AND l.line = ?3"
+        "SELECT {LINE}, l.previous_order_id, l.previous_line
+         FROM lines l WHERE l.order_id = ?1 AND l.sku = ?2 AND l.line = ?3"
     );
     let mut by_key = connection.prepare_cached(&sql).map_err(store_error)?;
     let mut read = |key: &LineKey| {
         let mut found = by_key.query((key.order_id.as_str(), sku.as_str(), key.line.as_str())).map_err(store_error)?;
         let row = found.next().map_err(store_error)?;
-        row.map(|row| Ok((line(row)?, eta(row, 6)?, chained(row, 7)?))).transpose()
+        row.map(|row| Ok((line(connection, row)?, chained(row, LINE_COLUMNS)?))).transpose()
     };
     let mut next = if let Some(key) = after {
-        read(key)?.and_then(|(_, _, previous)| previous)
+        read(key)?.and_then(|(_, previous)| previous)
     } else {
         let newest = "SELECT newest_order_id, newest_line FROM products WHERE sku = ?1";
         all(connection, newest, [sku.as_str()], |row| chained(row, 0))?.into_iter().next().flatten()
     };
     while let Some(key) = next {
-        let Some((line, eta, previous)) = read(&key)? else { return Err(damaged("a chain of lines that breaks off")) };
-        if !visit(line, eta)? {
+        let Some((line, previous)) = read(&key)? else { return Err(damaged("a chain of lines that breaks off")) };
+        if !visit(line)? {
             break;
         }
         next = previous;
@@ -228,30 +230,139 @@ fn walk(
     Ok(())
 }
 
-/// The columns that [`batch`] reads.
-const BATCH: &str = "reference, quantity, allocated, eta, revision";
+/// The columns that [`product`] reads.
+const PRODUCT: &str = "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve";
+/// How many they are.
+const PRODUCT_COLUMNS: usize = 8;
 
-fn batch(row: &Row<'_>) -> StoreResult<Batch> {
-    rows::batch(text_at(row, 0)?, number_at(row, 1)?, number_at(row, 2)?, eta(row, 3)?, number_at(row, 4)?)
+/// Reads a product from the first columns, without its batches.
+fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
+    ProductRow {
+        sku: text_at(row, 0)?,
+        version: number_at(row, 1)?,
+        changed_at: number_at(row, 2)?,
+        backordered: number_at(row, 3)?,
+        queued: number_at(row, 4)?,
+        out_of_stock_raised: row.get(5).map_err(store_error)?,
+        queue_cap: row.get(6).map_err(store_error)?,
+        auto_improve: row.get(7).map_err(store_error)?,
+    }
+    .stored()
 }
 
-fn eta(row: &Row<'_>, column: usize) -> StoreResult<Eta> {
+/// The columns that [`batch`] reads.
+const BATCH: &str = "reference, quantity, held, allocated, eta, cancelled, revision";
+/// How many they are.
+const BATCH_COLUMNS: usize = 7;
+
+fn batch(row: &Row<'_>) -> StoreResult<Batch> {
+    BatchRow {
+        reference: text_at(row, 0)?,
+        quantity: number_at(row, 1)?,
+        held: number_at(row, 2)?,
+        allocated: number_at(row, 3)?,
+        eta: date_at(row, 4)?,
+        cancelled: row.get(5).map_err(store_error)?,
+        revision: number_at(row, 6)?,
+    }
+    .batch()
+}
+
+fn date_at(row: &Row<'_>, column: usize) -> StoreResult<Option<Date>> {
     text_or_null_at(row, column)?.map(|text| parse_date(text).ok_or_else(|| damaged(text))).transpose()
 }
 
 /// The columns that [`line`] reads.
-const LINE: &str = "l.order_id, l.line, l.requested, l.backordered, l.batch, l.accepted";
+const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
+    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku";
+/// How many they are.
+const LINE_COLUMNS: usize = 18;
 
-fn line(row: &Row<'_>) -> StoreResult<AcceptedLine> {
-    LineRow {
+/// Reads a line from the first columns, and its units from rows of their own if it has such.
+fn line(connection: &Connection, row: &Row<'_>) -> StoreResult<AcceptedLine> {
+    let rare = |column: usize| row.get(column).map_err(store_error);
+    let read = LineRow {
         order_id: text_at(row, 0)?,
         line: text_at(row, 1)?,
-        requested: number_at(row, 2)?,
-        backordered: number_at(row, 3)?,
-        batch: text_or_null_at(row, 4)?,
-        accepted: number_at(row, 5)?,
+        accepted: number_at(row, 2)?,
+        requested: number_at(row, 3)?,
+        placed: number_at(row, 4)?,
+        backordered: number_at(row, 5)?,
+        queued: number_at(row, 6)?,
+        batch: text_or_null_at(row, 7)?,
+        dropped: rare(8)?,
+        cancelled: rare(9)?,
+        lapsed: rare(10)?,
+        held_until: rare(11)?,
+        priority: row.get(12).map_err(store_error)?,
+        by: date_at(row, 13)?,
+        not_before: date_at(row, 14)?,
+        min_split: rare(15)?,
+        in_parts: row.get(16).map_err(store_error)?,
     }
-    .line()
+    .line()?;
+    let mut line = read.line;
+    if read.in_parts {
+        let key = (text_at(row, 17)?, line.key.order_id.as_str(), line.key.line.as_str());
+        let sql = "SELECT accepted, batch, qty FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3
+                   ORDER BY accepted, batch IS NULL, batch";
+        line.parts = all(connection, sql, key, |row| {
+            rows::part(number_at(row, 0)?, text_or_null_at(row, 1)?, number_at(row, 2)?)
+        })?;
+    }
+    Ok(line)
+}
+
+/// Units that wait, by seniority: a row with the line's name and their acceptance for each. `?1` the SKU, `?2` and `?3` the seniority to begin
+/// after, `?4` the most rows, `?5` what one batch has free at most.
+const WAITING: &str = "SELECT order_id, line, accepted FROM (
+    SELECT * FROM (
+        SELECT l.priority, l.accepted, l.order_id, l.line FROM lines l INDEXED BY lines_waiting
+        WHERE l.sku = ?1 AND l.backordered > 0 AND NOT l.in_parts AND l.priority <= ?2
+          AND (l.priority < ?2 OR l.accepted > ?3)
+          AND CASE WHEN l.min_split = 0 THEN l.backordered ELSE min(coalesce(l.min_split, 1), l.backordered) END <= ?5
+        ORDER BY l.priority DESC, l.accepted LIMIT ?4)
+    UNION ALL
+    SELECT * FROM (
+        SELECT p.priority, p.accepted, p.order_id, p.line FROM parts p INDEXED BY parts_waiting
+        JOIN lines l ON l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line
+        WHERE p.sku = ?1 AND p.batch IS NULL AND p.priority <= ?2 AND (p.priority < ?2 OR p.accepted > ?3)
+          AND CASE WHEN l.min_split = 0 THEN p.qty ELSE min(coalesce(l.min_split, 1), p.qty) END <= ?5
+        ORDER BY p.priority DESC, p.accepted LIMIT ?4)
+    ) ORDER BY priority DESC, accepted LIMIT ?4";
+
+/// Runs [`WAITING`].
+fn waiting(
+    connection: &Connection,
+    sku: &Sku,
+    largest_free: u64,
+    after: Option<Seniority>,
+    limit: usize,
+) -> StoreResult<Vec<Units>> {
+    let (priority, accepted) =
+        after.map_or((i32::MAX, -1), |(Reverse(priority), accepted)| (priority, rows::number(accepted)));
+    let params = (sku.as_str(), priority, accepted, rows::number(limit as u64), rows::number(largest_free));
+    named_units(connection, sku, WAITING, params)
+}
+
+/// Units that a query names by order, line and acceptance, each with its whole line.
+fn named_units(
+    connection: &Connection,
+    sku: &Sku,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> StoreResult<Vec<Units>> {
+    let names = all(connection, sql, params, |row| {
+        Ok((text_at(row, 0)?.to_owned(), text_at(row, 1)?.to_owned(), rows::count(number_at(row, 2)?)?))
+    })?;
+    let by_key = format!("SELECT {LINE} FROM lines l WHERE order_id = ?1 AND sku = ?2 AND line = ?3");
+    let mut units = Vec::with_capacity(names.len());
+    for (order_id, name, accepted) in names {
+        let key = (order_id.as_str(), sku.as_str(), name.as_str());
+        let found = all(connection, &by_key, key, |row| line(connection, row))?;
+        units.extend(found.into_iter().map(|line| Units { line, accepted }));
+    }
+    Ok(units)
 }
 
 /// Runs a query and makes something of each row.

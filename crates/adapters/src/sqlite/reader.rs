@@ -1,64 +1,80 @@
 //! The read side: every call one snapshot, on connections of its own.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Sku};
+use allocation_domain::product::StoredProduct;
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Seniority, Sku};
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, Statement};
+use time::OffsetDateTime;
 
 use super::{
-    BATCH, LINE, MIGRATIONS, SqliteDatabase, all, applied, batch, chained, eta, line, number_at, open_reader,
-    store_error, text_at, walk,
+    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, PRODUCT, PRODUCT_COLUMNS, SqliteDatabase, all, applied,
+    batch, chained, date_at, line, number_at, open_reader, product, store_error, text_at, waiting, walk,
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
 
-fn product(row: &Row<'_>) -> StoreResult<(Sku, u64, u64, bool)> {
-    let raised = row.get(3).map_err(store_error)?;
-    Ok((rows::sku(text_at(row, 0)?)?, count(number_at(row, 1)?)?, count(number_at(row, 2)?)?, raised))
-}
-
-const PRODUCT: &str = "sku, version, backordered, out_of_stock_raised";
-
-fn with_open_batches(connection: &Connection, heads: Vec<(Sku, u64, u64, bool)>) -> StoreResult<Vec<Product>> {
+fn with_open_batches(
+    connection: &Connection,
+    heads: Vec<StoredProduct>,
+    now: OffsetDateTime,
+) -> StoreResult<Vec<Product>> {
     let open = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND is_open");
     heads
         .into_iter()
-        .map(|(sku, version, backordered, raised)| {
-            let batches = all(connection, &open, [sku.as_str()], batch)?;
-            Ok(Product::restore(sku, version, backordered, raised, batches))
+        .map(|mut stored| {
+            stored.batches = all(connection, &open, [stored.sku.as_str()], batch)?;
+            Ok(Product::restore(stored, now))
         })
         .collect()
 }
 
-fn stored_line(row: &Row<'_>) -> StoreResult<StoredLine> {
-    let sku = rows::sku(text_at(row, 7)?)?;
-    Ok(StoredLine { sku, line: line(row)?, eta: eta(row, 6)? })
+/// The dates of a line's batches.
+fn with_etas(connection: &Connection, sku: Sku, line: AcceptedLine) -> StoreResult<StoredLine> {
+    let sql = "SELECT eta FROM batches WHERE sku = ?1 AND reference = ?2";
+    let etas = line
+        .placements()
+        .map(|(reference, _)| {
+            let found = all(connection, sql, (sku.as_str(), reference.as_str()), |row| date_at(row, 0))?;
+            Ok((reference.clone(), found.into_iter().next().flatten()))
+        })
+        .collect::<StoreResult<_>>()?;
+    Ok(StoredLine { sku, line, etas })
 }
-
-const WITH_BATCH: &str = "b.eta, l.sku FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch";
 
 #[async_trait]
 impl Reader for SqliteDatabase {
-    async fn product(&self, sku: &Sku) -> StoreResult<Option<Product>> {
-        let sku = sku.clone();
+    async fn now(&self) -> StoreResult<OffsetDateTime> {
+        Ok(rows::storable(self.clock.now()))
+    }
+
+    async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
+        let skus: BTreeSet<Sku> = skus.iter().cloned().collect();
+        let now = rows::storable(self.clock.now());
         self.read(move |tx| {
             let sql = format!("SELECT {PRODUCT} FROM products WHERE sku = ?1");
-            let heads = all(tx, &sql, [sku.as_str()], product)?;
-            Ok(with_open_batches(tx, heads)?.pop())
+            let mut heads = Vec::with_capacity(skus.len());
+            for sku in &skus {
+                heads.extend(all(tx, &sql, [sku.as_str()], product)?);
+            }
+            with_open_batches(tx, heads, now)
         })
         .await
     }
 
-    async fn products(&self, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<Product>> {
+    async fn products(&self, after: Option<&Sku>, waiting: bool, limit: usize) -> StoreResult<Vec<Product>> {
         let after = after.map_or(String::new(), ToString::to_string);
+        let now = rows::storable(self.clock.now());
         self.read(move |tx| {
-            let sql = format!("SELECT {PRODUCT} FROM products WHERE sku > ?1 ORDER BY sku LIMIT ?2");
+            let waiting = if waiting { "AND backordered > 0" } else { "" };
+            let sql = format!("SELECT {PRODUCT} FROM products WHERE sku > ?1 {waiting} ORDER BY sku LIMIT ?2");
             let heads = all(tx, &sql, (after, number(limit as u64)), product)?;
-            with_open_batches(tx, heads)
+            with_open_batches(tx, heads, now)
         })
         .await
     }
@@ -73,9 +89,9 @@ impl Reader for SqliteDatabase {
         let (sku, filter, after) = (sku.clone(), filter.clone(), after.cloned());
         self.read(move |tx| {
             let mut lines = Vec::new();
-            walk(tx, &sku, after.as_ref(), |line, eta| {
+            walk(tx, &sku, after.as_ref(), |line| {
                 if filter.admits(&line) {
-                    lines.push(StoredLine { sku: sku.clone(), line, eta });
+                    lines.push(with_etas(tx, sku.clone(), line)?);
                 }
                 Ok(lines.len() < limit)
             })?;
@@ -84,11 +100,43 @@ impl Reader for SqliteDatabase {
         .await
     }
 
+    async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
+        let sku = sku.clone();
+        self.read(move |tx| {
+            waiting(tx, &sku, u64::MAX, after, limit)?
+                .into_iter()
+                .map(|units| Ok((with_etas(tx, sku.clone(), units.line)?, units.accepted)))
+                .collect()
+        })
+        .await
+    }
+
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
         let order_id = order_id.clone();
         self.read(move |tx| {
-            let sql = format!("SELECT {LINE}, {WITH_BATCH} WHERE l.order_id = ?1 ORDER BY l.sku, l.line");
-            all(tx, &sql, [order_id.as_str()], stored_line)
+            let sql = format!("SELECT {LINE} FROM lines l WHERE l.order_id = ?1 ORDER BY l.sku, l.line");
+            let lines = all(tx, &sql, [order_id.as_str()], |row| Ok((rows::sku(text_at(row, 17)?)?, line(tx, row)?)))?;
+            lines.into_iter().map(|(sku, line)| with_etas(tx, sku, line)).collect()
+        })
+        .await
+    }
+
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
+        let now = rows::micros(self.clock.now());
+        let among = among.map(<[Sku]>::to_vec);
+        self.read(move |tx| {
+            let Some(skus) = among else {
+                let sql = "SELECT DISTINCT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1 LIMIT ?2";
+                return all(tx, sql, (now, number(limit as u64)), |row| rows::sku(text_at(row, 0)?));
+            };
+            let sql = "SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2 LIMIT 1";
+            let mut due = Vec::new();
+            for sku in skus {
+                if !all(tx, sql, (sku.as_str(), now), |_| Ok(()))?.is_empty() {
+                    due.push(sku);
+                }
+            }
+            Ok(due)
         })
         .await
     }
@@ -109,11 +157,12 @@ impl Reader for SqliteDatabase {
 
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {
         let path = self.path.clone();
+        let now = rows::storable(self.clock.now());
         let (books, mut received) = tokio::sync::mpsc::channel(16);
         let work = tokio::task::spawn_blocking(move || {
             let mut connection = open_reader(&path)?;
             let tx = connection.transaction().map_err(store_error)?;
-            audit(&tx, &mut |product| books.blocking_send(product).is_ok())
+            audit(&tx, now, &mut |product| books.blocking_send(product).is_ok())
         });
         while let Some(product) = received.recv().await {
             visit(product);
@@ -123,54 +172,129 @@ impl Reader for SqliteDatabase {
 }
 
 /// Goes through all tables side by side, each in the order of SKU.
-fn audit(connection: &Connection, visit: &mut dyn FnMut(ProductBooks) -> bool) -> StoreResult<()> {
-    let prepare = |sql: &str| connection.prepare(sql).map_err(store_error);
-    let mut heads = prepare(&format!("SELECT {PRODUCT}, newest_order_id, newest_line FROM products ORDER BY sku"))?;
-    let mut batches = prepare(&format!("SELECT {BATCH}, sku FROM batches ORDER BY sku"))?;
-    let mut lines = prepare(&format!(
-        "SELECT {LINE}, l.sku, l.previous_order_id, l.previous_line FROM lines l ORDER BY l.sku, l.accepted"
-    ))?;
-    let mut events = prepare("SELECT sequence, body, sku FROM events ORDER BY sku, sequence")?;
-
-    let mut heads = by_sku(&mut heads, 0, |row| Ok((product(row)?, chained(row, 4)?)))?;
-    let mut batches = by_sku(&mut batches, 5, batch)?;
-    let mut lines = by_sku(&mut lines, 6, |row| Ok((line(row)?, chained(row, 7)?)))?;
-    let mut events = by_sku(&mut events, 2, |row| {
-        Ok((count(row.get(0).map_err(store_error)?)?, row.get::<_, String>(1).map_err(store_error)?))
-    })?;
-    loop {
-        let next = [peek(&mut heads)?, peek(&mut batches)?, peek(&mut lines)?, peek(&mut events)?];
-        let Some(sku) = next.into_iter().flatten().min() else { return Ok(()) };
-        let (head, newest) = take(&mut heads, &sku)?.pop().unzip();
-        let of_product: Vec<Batch> = take(&mut batches, &sku)?;
-        let (of_lines, previous): (Vec<AcceptedLine>, Vec<Option<LineKey>>) =
-            take(&mut lines, &sku)?.into_iter().unzip();
-        // Each line points to the one before it, and the product to the last.
-        let before = std::iter::once(None).chain(of_lines.iter().map(|line| Some(&line.key)));
-        let unbroken = before.eq(previous.iter().chain([&newest.flatten()]).map(Option::as_ref));
-        let books = ProductBooks {
-            product: head.map(|(sku, version, backordered, raised)| {
-                Product::restore(sku, version, backordered, raised, of_product)
-            }),
-            events: take(&mut events, &sku)?,
-            faults: (!unbroken).then(|| "the chain of its lines is broken".to_owned()).into_iter().collect(),
-            lines: of_lines,
-            sku,
-        };
-        if !visit(books) {
-            return Ok(());
+fn audit(connection: &Connection, now: OffsetDateTime, visit: &mut dyn FnMut(ProductBooks) -> bool) -> StoreResult<()> {
+    let mut tables = Tables::read(connection, "")?;
+    let mut tables = tables.side_by_side(connection, [])?;
+    while let Some(sku) = tables.next()? {
+        if !visit(tables.books(sku, now)?) {
+            break;
         }
+    }
+    Ok(())
+}
+
+/// All that is stored of one product.
+pub(super) fn books(connection: &Connection, sku: &Sku, now: OffsetDateTime) -> StoreResult<ProductBooks> {
+    let mut tables = Tables::read(connection, "WHERE sku = ?1")?;
+    tables.side_by_side(connection, [sku.as_str()])?.books(sku.clone(), now)
+}
+
+/// Statements that read the tables in the order of SKU.
+struct Tables<'c> {
+    heads: Statement<'c>,
+    batches: Statement<'c>,
+    lines: Statement<'c>,
+    orphans: Statement<'c>,
+    events: Statement<'c>,
+}
+
+impl<'c> Tables<'c> {
+    fn read(connection: &'c Connection, which: &str) -> StoreResult<Self> {
+        let prepare = |sql: String| connection.prepare(&sql).map_err(store_error);
+        Ok(Self {
+            heads: prepare(format!("SELECT {PRODUCT}, newest_order_id, newest_line FROM products {which} ORDER BY sku"))?,
+            batches: prepare(format!("SELECT {BATCH}, sku FROM batches {which} ORDER BY sku"))?,
+            lines: prepare(format!(
+                "SELECT {LINE}, l.previous_order_id, l.previous_line FROM lines l {which} ORDER BY l.sku, l.accepted"
+            ))?,
+            orphans: prepare(format!(
+                "SELECT sku, order_id FROM parts p {which} {} NOT EXISTS
+                     (SELECT 1 FROM lines l WHERE l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line AND l.in_parts)
+                 ORDER BY sku",
+                if which.is_empty() { "WHERE" } else { "AND" }
+            ))?,
+            events: prepare(format!("SELECT sequence, body, sku FROM events {which} ORDER BY sku, sequence"))?,
+        })
+    }
+
+    fn side_by_side<'a>(
+        &'a mut self,
+        connection: &'a Connection,
+        params: impl rusqlite::Params + Clone,
+    ) -> StoreResult<SideBySide<'a>> {
+        Ok(SideBySide {
+            heads: by_sku(&mut self.heads, params.clone(), 0, |row| {
+                Ok((product(row)?, chained(row, PRODUCT_COLUMNS)?))
+            })?,
+            batches: by_sku(&mut self.batches, params.clone(), BATCH_COLUMNS, batch)?,
+            lines: by_sku(&mut self.lines, params.clone(), 17, |row| {
+                Ok((line(connection, row)?, chained(row, LINE_COLUMNS)?))
+            })?,
+            orphans: by_sku(&mut self.orphans, params.clone(), 0, |row| Ok(text_at(row, 1)?.to_owned()))?,
+            events: by_sku(&mut self.events, params, 2, |row| {
+                Ok((count(number_at(row, 0)?)?, text_at(row, 1)?.to_owned()))
+            })?,
+        })
+    }
+}
+
+/// The tables, each up to where it was read.
+struct SideBySide<'a> {
+    heads: Rows<'a, (StoredProduct, Option<LineKey>)>,
+    batches: Rows<'a, Batch>,
+    lines: Rows<'a, (AcceptedLine, Option<LineKey>)>,
+    orphans: Rows<'a, String>,
+    events: Rows<'a, (u64, String)>,
+}
+
+impl SideBySide<'_> {
+    /// The next product of which any table has a row.
+    fn next(&mut self) -> StoreResult<Option<Sku>> {
+        let next = [
+            peek(&mut self.heads)?,
+            peek(&mut self.batches)?,
+            peek(&mut self.lines)?,
+            peek(&mut self.orphans)?,
+            peek(&mut self.events)?,
+        ];
+        Ok(next.into_iter().flatten().min())
+    }
+
+    /// What all tables have of a product.
+    fn books(&mut self, sku: Sku, now: OffsetDateTime) -> StoreResult<ProductBooks> {
+        let (head, newest) = take(&mut self.heads, &sku)?.pop().unzip();
+        let batches: Vec<Batch> = take(&mut self.batches, &sku)?;
+        let (lines, previous): (Vec<AcceptedLine>, Vec<Option<LineKey>>) =
+            take(&mut self.lines, &sku)?.into_iter().unzip();
+        let mut faults: Vec<String> = take(&mut self.orphans, &sku)?
+            .into_iter()
+            .map(|order_id| format!("order {order_id} has parts but no line for them"))
+            .collect();
+        // Each line points to the one before it, and the product to the last.
+        let before = std::iter::once(None).chain(lines.iter().map(|line| Some(&line.key)));
+        if !before.eq(previous.iter().chain([&newest.flatten()]).map(Option::as_ref)) {
+            faults.push("the chain of its lines is broken".to_owned());
+        }
+        Ok(ProductBooks {
+            product: head.map(|stored| Product::restore(StoredProduct { batches, ..stored }, now)),
+            events: take(&mut self.events, &sku)?,
+            faults,
+            lines,
+            sku,
+            now,
+        })
     }
 }
 
 type Rows<'a, T> = Peekable<Box<dyn Iterator<Item = StoreResult<(Sku, T)>> + 'a>>;
 
 fn by_sku<'a, T: 'a>(
-    statement: &'a mut rusqlite::Statement<'_>,
+    statement: &'a mut Statement<'_>,
+    params: impl rusqlite::Params,
     sku: usize,
     make: impl Fn(&Row<'_>) -> StoreResult<T> + 'a,
 ) -> StoreResult<Rows<'a, T>> {
-    let mut cursor = statement.query(()).map_err(store_error)?;
+    let mut cursor = statement.query(params).map_err(store_error)?;
     let rows: Box<dyn Iterator<Item = StoreResult<(Sku, T)>> + 'a> = Box::new(std::iter::from_fn(move || {
         let row = match cursor.next() {
             Ok(row) => row?,

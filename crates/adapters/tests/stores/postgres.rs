@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_domain::Command;
+use allocation_domain::product::SupplyChange;
 use allocation_service_layer::message_bus::MessageBus;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
@@ -15,7 +16,7 @@ use allocation_service_layer::wire::parse_event;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::servers::postgres_url;
-use allocation_testing::shorthand::{allocate, cause, change_quantity, create_batch, message, sku};
+use allocation_testing::shorthand::{allocate, change_quantity, create_batch, message, sku};
 use allocation_testing::store_contract;
 use futures_util::future::join_all;
 use tokio_postgres::{Client, NoTls};
@@ -71,10 +72,11 @@ async fn the_schema_itself_refuses_to_sell_a_unit_twice() {
     for sql in [
         "UPDATE batches SET allocated = 11",
         "UPDATE batches SET quantity = -1",
-        "UPDATE lines SET allocated = 2",
+        "UPDATE lines SET placed = 2",
         "UPDATE lines SET batch = NULL",
         "UPDATE products SET backordered = -1",
-        "INSERT INTO lines SELECT sku, 99, order_id, line, 1, 0, 1, 0, NULL FROM lines",
+        "INSERT INTO lines (sku, accepted, order_id, line, requested, placed, backordered)
+         SELECT sku, 99, order_id, line, 1, 0, 1 FROM lines",
     ] {
         client.execute(sql, &[]).await.expect_err(sql);
     }
@@ -90,10 +92,10 @@ async fn open(
     uow.load(Wanted::of([command])).await.expect("a load");
     let Command::ChangeBatchQuantity(change) = command else { unreachable!() };
     let product = uow.product_mut(&change.sku).expect("the product");
-    product.change_batch_quantity(&change.reference, change.qty, &[]).expect("a change");
-    uow.gather(&cause());
+    product.change_supply(&change.reference, SupplyChange::Quantity(change.qty), &[]).expect("a change");
+    uow.gather();
     // Has pending changes written: the serial ids are taken now.
-    uow.newest_lines(&change.sku, &change.reference, None, 1).await.expect("a query");
+    uow.losers(&change.sku, &change.reference, None, 1).await.expect("a query");
     uow
 }
 

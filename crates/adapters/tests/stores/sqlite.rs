@@ -79,7 +79,7 @@ async fn the_schema_itself_refuses_to_sell_a_unit_twice() {
     for sql in [
         "UPDATE batches SET allocated = 11",
         "UPDATE batches SET quantity = -1",
-        "UPDATE lines SET allocated = 2",
+        "UPDATE lines SET placed = 2",
         "UPDATE lines SET batch = NULL",
         "UPDATE products SET backordered = -1",
     ] {
@@ -92,7 +92,7 @@ async fn a_check_of_the_books_says_where_they_differ() {
     for (sql, difference) in [
         ("UPDATE batches SET allocated = allocated - 1 WHERE reference = 'b'", "batch b"),
         ("DELETE FROM batches WHERE reference = 'b'", "batch b is told of by events and is not there"),
-        ("UPDATE products SET backordered = 0", "0 backordered, by its events 6"),
+        ("UPDATE products SET backordered = 0", "0 units backordered, by its events 6"),
         ("UPDATE products SET version = version + 1", "its last event is"),
         ("UPDATE products SET out_of_stock_raised = NOT out_of_stock_raised", "out-of-stock-raised"),
         ("DELETE FROM products", "has rows but is no product"),

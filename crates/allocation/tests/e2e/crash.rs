@@ -65,17 +65,8 @@ async fn a_kill_loses_no_promise_that_was_answered_and_no_event(on: On) {
     }
 
     let service = store.serve().await;
-    let (mut stored, mut after) = (BTreeSet::new(), String::new());
-    loop {
-        let page = service.get(&format!("/v1/products/HOT/lines?limit=1000&after={after}")).await.expect(200).json();
-        for line in page["lines"].as_array().unwrap() {
-            stored.insert(line["order_id"].as_str().unwrap().to_owned());
-        }
-        match page["next"].as_str() {
-            Some(next) => next.clone_into(&mut after),
-            None => break,
-        }
-    }
+    let lines = service.lines_of_product("HOT").await;
+    let stored: BTreeSet<_> = lines.iter().map(|line| line["order_id"].as_str().unwrap().to_owned()).collect();
     let answered = answered.lock().unwrap().clone();
     let lost: Vec<_> = answered.difference(&stored).collect();
     assert!(lost.is_empty(), "answered and not stored: {lost:?}");

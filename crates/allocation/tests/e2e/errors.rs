@@ -69,6 +69,141 @@ async fn every_bad_field_is_named_at_once() {
 }
 
 #[tokio::test]
+async fn every_bad_field_is_told_what_it_must_be() {
+    let (_store, service) = service().await;
+    let order = |with: Value| {
+        let mut body = with;
+        body["lines"] = json!([{"sku": "LAMP", "qty": 1}]);
+        body
+    };
+    let line = |with: Value| {
+        let mut line = with;
+        line["sku"] = json!("LAMP");
+        line["qty"] = json!(1);
+        json!({ "lines": [line] })
+    };
+    let seconds = "hold_seconds: must be a whole number from 1 to 2592000";
+    let priority = "priority: must be a whole number from -2147483648 to 2147483647";
+    let units = "must be a whole number from 1 to 1000000000";
+    let date = "must be a date like 2011-01-02, or null";
+    let policy = "when_short: must be reject, partial or backorder";
+    let of_orders = [
+        (order(json!({"when_short": "later"})), policy.to_owned()),
+        (order(json!({"when_short": null})), policy.to_owned()),
+        (order(json!({"hold_seconds": 0})), seconds.to_owned()),
+        (order(json!({"hold_seconds": 2_592_001})), seconds.to_owned()),
+        (order(json!({"hold_seconds": "60"})), seconds.to_owned()),
+        (
+            order(json!({"hold_seconds": 60, "when_short": "backorder"})),
+            "hold_seconds: can't be combined with when_short backorder: holds never wait".to_owned(),
+        ),
+        (order(json!({"priority": 1.5})), priority.to_owned()),
+        (order(json!({"priority": 2_147_483_648_u64})), priority.to_owned()),
+        (order(json!({"priority": null})), priority.to_owned()),
+        (order(json!({"by": "soon"})), format!("by: {date}")),
+        (order(json!({"by": "2031-02-29"})), format!("by: {date}")),
+        (order(json!({"not_before": 20_310_101})), format!("not_before: {date}")),
+        (
+            order(json!({"by": "2031-01-01", "not_before": "2031-01-02"})),
+            "by: must not be earlier than not_before".to_owned(),
+        ),
+        (order(json!({"split": "locations"})), "split: must be true or false".to_owned()),
+        (order(json!({"min_split": 0})), format!("min_split: {units}")),
+        (order(json!({"min_split": 2, "split": false})), "min_split: has no meaning without split".to_owned()),
+        (line(json!({"line": ""})), "lines[0].line: must not be empty".to_owned()),
+        (line(json!({"line": "x".repeat(65)})), "lines[0].line: must be at most 64 bytes, not 65".to_owned()),
+        (line(json!({"line": 2})), "lines[0].line: must be a text".to_owned()),
+        (line(json!({"priority": "high"})), format!("lines[0].{priority}")),
+        (line(json!({"by": true})), format!("lines[0].by: {date}")),
+        (line(json!({"split": 1})), "lines[0].split: must be true or false".to_owned()),
+        (line(json!({"min_split": -1})), format!("lines[0].min_split: {units}")),
+        (line(json!({"hold_seconds": 60})), "lines[0].hold_seconds: is not a known field".to_owned()),
+        (
+            json!({"not_before": "2031-02-01", "lines": [{"sku": "LAMP", "qty": 1, "by": "2031-01-31"}]}),
+            "lines[0].by: must not be earlier than not_before".to_owned(),
+        ),
+        (
+            json!({"lines": [{"sku": "LAMP", "qty": 1}, {"sku": "LAMP", "qty": 1, "priority": 1}]}),
+            "lines: the lines for LAMP with the same `line` differ in more than quantity".to_owned(),
+        ),
+    ];
+    let mut requests = Vec::new();
+    for (body, detail) in of_orders {
+        requests.push((Method::PUT, "/v1/orders/o1", body.clone(), detail.clone()));
+        requests.push((Method::POST, "/v1/quotes", body, detail));
+    }
+    let mut then = |method: Method, path: &'static str, body: Value, detail: &str| {
+        requests.push((method, path, body, detail.to_owned()));
+    };
+    let (change, extend) = ("/v1/orders/o1/lines/LAMP", "/v1/orders/o1/extend");
+    then(Method::PATCH, change, json!({"qty": 0}), &format!("qty: {units}"));
+    then(Method::PATCH, change, json!({"priority": "high"}), priority);
+    then(Method::PATCH, change, json!({"by": "soon"}), &format!("by: {date}"));
+    then(Method::PATCH, change, json!({"when_short": "later"}), policy);
+    then(Method::PATCH, change, json!({"split": false}), "split: is not a known field");
+    then(Method::PATCH, "/v1/orders/o1/lines/LAMP?line=", json!({"qty": 0}), &format!("qty: {units}"));
+    then(Method::PATCH, "/v1/orders/o1/lines/LAMP?line=%20", json!({}), "line: must not begin or end with white space");
+    then(Method::POST, extend, json!({}), "hold_seconds: is missing");
+    then(Method::POST, extend, json!({"hold_seconds": 0}), seconds);
+    then(Method::POST, extend, json!({"hold_seconds": 1, "until": "x"}), "until: is not a known field");
+    let product = "/v1/products/LAMP";
+    for bad in [json!(-1), json!(1.5), json!("x"), json!(9_223_372_036_854_775_808_u64)] {
+        then(Method::PUT, product, json!({"queue_cap": bad}), "queue_cap: must be a whole number from 0, or null");
+    }
+    then(Method::PUT, product, json!({"auto_improve": "yes"}), "auto_improve: must be true or false");
+    then(Method::PUT, product, json!({"auto_improve": null}), "auto_improve: must be true or false");
+    then(Method::PUT, product, json!({"cap": 1}), "cap: is not a known field");
+    let receipts = "/v1/products/LAMP/batches/b/receipts";
+    then(Method::POST, receipts, json!({}), "qty: is missing");
+    then(Method::POST, receipts, json!({"qty": 0}), &format!("qty: {units}"));
+    then(Method::POST, receipts, json!({"qty": 1, "rest": "drop"}), "rest: must be keep or cancel");
+    then(Method::POST, receipts, json!({"qty": 1, "eta": null}), "eta: is not a known field");
+
+    for (method, path, body, detail) in requests {
+        let answer = service.send(method.clone(), path, Some(body.clone())).await;
+        assert_eq!(answer.status.as_u16(), 422, "{method} {path} {body}: {}", answer.text);
+        let problem = answer.json();
+        assert_eq!(problem["type"], "urn:allocation:problem:invalid");
+        assert_eq!(problem["detail"], detail, "{method} {path} {body}");
+        let error = &problem["errors"][0];
+        let told = format!("{}: {}", error["field"].as_str().unwrap(), error["detail"].as_str().unwrap());
+        assert_eq!(told, detail, "{method} {path} {body}");
+    }
+    assert_eq!(service.version("LAMP").await, 1, "nothing has changed");
+    service.get("/v1/orders/o1").await.expect(404);
+}
+
+#[tokio::test]
+async fn every_bad_field_of_a_request_is_told_at_once() {
+    let (_store, service) = service().await;
+    let body = json!({
+        "when_short": "never", "hold_seconds": -1, "priority": "x", "by": 1, "not_before": 1, "split": 1, "min_split": 0,
+        "note": 1, "lines": [{"sku": "", "qty": 0, "line": "", "priority": "x", "colour": "red"}]
+    });
+    let problem = service.put("/v1/orders/o1", body).await.expect(422).json();
+    let mut told = fields(&problem);
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            "by",
+            "hold_seconds",
+            "lines[0].colour",
+            "lines[0].line",
+            "lines[0].priority",
+            "lines[0].qty",
+            "lines[0].sku",
+            "min_split",
+            "not_before",
+            "note",
+            "priority",
+            "split",
+            "when_short",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn too_many_lines_are_refused() {
     let (_store, service) = service().await;
     let lines: Vec<Value> = (0..1_001).map(|n| json!({"sku": format!("S{n}"), "qty": 1})).collect();
@@ -87,6 +222,11 @@ async fn what_is_no_json_is_malformed() {
         (Method::PUT, "/v1/products/LAMP/batches/b"),
         (Method::POST, "/allocate"),
         (Method::POST, "/add_batch"),
+        (Method::POST, "/v1/quotes"),
+        (Method::PUT, "/v1/products/LAMP"),
+        (Method::POST, "/v1/products/LAMP/batches/b/receipts"),
+        (Method::PATCH, "/v1/orders/o1/lines/LAMP"),
+        (Method::POST, "/v1/orders/o1/extend"),
     ] {
         for body in ["", "{", "{\"qty\": }", "nonsense", "\u{0}", "{\"qty\":1}x"] {
             let request = service.client.request(method.clone(), service.program.url(path));
@@ -126,6 +266,11 @@ async fn wrong_paths_methods_and_parameters_are_told() {
         (Method::POST, "/v1/orders/o1", 405),
         (Method::PATCH, "/v1/products/LAMP", 405),
         (Method::GET, "/allocate", 405),
+        (Method::GET, "/v1/quotes", 405),
+        (Method::PUT, "/v1/orders/o1/confirm", 405),
+        (Method::GET, "/v1/orders/o1/extend", 405),
+        (Method::GET, "/v1/products/LAMP/batches/b/receipts", 405),
+        (Method::POST, "/v1/products/LAMP/batches/b", 405),
         (Method::GET, "/v1/products?limit=0", 422),
         (Method::GET, "/v1/products?limit=1001", 422),
         (Method::GET, "/v1/products?limit=x", 422),
@@ -135,6 +280,10 @@ async fn wrong_paths_methods_and_parameters_are_told() {
         (Method::GET, "/v1/events?after=99999999999999999999", 422),
         (Method::GET, "/v1/events?after=9223372036854775808", 422),
         (Method::GET, "/v1/products/LAMP/lines?state=lost", 422),
+        (Method::GET, "/v1/products/LAMP/queue?limit=1001", 422),
+        (Method::GET, "/v1/products/LAMP/queue?state=held", 422),
+        (Method::DELETE, "/v1/orders/o1/lines/LAMP?line=1&line=2", 422),
+        (Method::DELETE, "/v1/orders/o1/lines/LAMP?lines=1", 422),
         (Method::GET, "/v1/orders/%20x", 422),
         (Method::GET, "/v1/orders/a%00b", 422),
         (Method::DELETE, "/v1/orders/o1/lines/%0A", 422),
@@ -184,7 +333,22 @@ async fn the_api_describes_itself() {
     let document = service.get("/openapi.json").await.expect(200).json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    for path in ["/v1/orders/{order_id}", "/v1/products/{sku}/batches/{ref}", "/allocate", "/readyz"] {
+    for path in [
+        "/v1/orders/{order_id}",
+        "/v1/orders/{order_id}/confirm",
+        "/v1/orders/{order_id}/extend",
+        "/v1/orders/{order_id}/lines/{sku}",
+        "/v1/quotes",
+        "/v1/availability/{sku}",
+        "/v1/backlog",
+        "/v1/products/{sku}",
+        "/v1/products/{sku}/queue",
+        "/v1/products/{sku}/improve",
+        "/v1/products/{sku}/batches/{ref}",
+        "/v1/products/{sku}/batches/{ref}/receipts",
+        "/allocate",
+        "/readyz",
+    ] {
         assert!(paths.iter().any(|known| *known == path), "{path} in {paths:?}");
     }
     let page = service.get("/docs/").await.expect(200).text;

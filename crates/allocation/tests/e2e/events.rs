@@ -13,6 +13,7 @@ use crate::support::{On, Service, Store, on_both_stores};
 on_both_stores!(
     a_change_of_quantity_from_outside_moves_lines_and_is_told,
     every_event_has_a_channel_of_its_own,
+    a_hold_publishes_no_allocation_and_once_confirmed_one_for_each_placement,
     a_broker_that_is_down_delays_events_and_loses_none,
     messages_that_cannot_be_used_are_kept_with_the_reason,
     out_of_stock_is_mailed_once_the_mail_server_is_there,
@@ -88,31 +89,82 @@ async fn every_event_has_a_channel_of_its_own(on: On) {
     let store = Store::new(on).await.with("REDIS_URL", &redis.url());
     let mut messages = listen(&redis).await;
     let service = store.serve().await;
-    service.batch("LAMP", "b", json!({"qty": 10, "eta": "2031-01-01"})).await;
+    let b = "/v1/products/LAMP/batches/b";
+    let mut expected = Vec::new();
+    let mut then = |channels: &[&str]| expected.extend(channels.iter().map(|&channel| channel.to_owned()));
+
+    service.put("/v1/products/LAMP", json!({})).await.expect(201);
+    then(&["product_changed"]);
+    service.put(b, json!({"qty": 10, "eta": "2031-01-01"})).await.expect(201);
+    then(&["batch_created"]);
     service.order("o1", &[("LAMP", 10)]).await.expect(201);
+    then(&["line_allocated"]);
     service.order("o2", &[("LAMP", 10)]).await.expect(409);
-    service.batch("LAMP", "b", json!({"qty": 9, "eta": "2031-01-02"})).await;
-    service.delete("/v1/orders/o1").await.expect(204);
-    let heard = next(&mut messages, 8).await;
+    then(&["out_of_stock"]);
+    service.put(b, json!({"qty": 10, "eta": "2031-01-02"})).await.expect(200);
+    then(&["batch_eta_changed", "promise_changed"]);
+    service.put(b, json!({"qty": 9})).await.expect(200);
+    then(&["batch_quantity_changed", "line_deallocated", "line_backordered", "promise_changed"]);
+    service.delete("/v1/orders/o1").await.expect(200);
+    then(&["line_deallocated", "line_cancelled"]);
+    service.ask("h1", 5, json!({"hold_seconds": 600, "priority": 1})).await.expect(201);
+    then(&["line_accepted", "line_held"]);
+    service.post("/v1/orders/h1/extend", json!({"hold_seconds": 900})).await.expect(200);
+    then(&["hold_extended"]);
+    service.put(b, json!({"qty": 4})).await.expect(200);
+    then(&["batch_quantity_changed", "line_deallocated", "line_deallocated", "hold_lost"]);
+    service.order("o3", &[("LAMP", 1)]).await.expect(201);
+    service.patch("/v1/orders/o3/lines/LAMP", json!({"qty": 2})).await.expect(200);
+    then(&["line_allocated", "line_changed", "line_allocated"]);
+    service.post(&format!("{b}/receipts"), json!({"qty": 3})).await.expect(200);
+    then(&["batch_received", "batch_created"]);
+    service.delete("/v1/products/LAMP/batches/b~2").await.expect(200);
+    then(&["batch_cancelled"]);
+    service.ask("h2", 1, json!({"hold_seconds": 1, "priority": 1})).await.expect(201);
+    then(&["line_accepted", "line_held", "hold_expired"]);
+
+    let heard = next(&mut messages, expected.len()).await;
     let channels: Vec<&str> = heard.iter().map(|(channel, _)| channel.as_str()).collect();
+    assert_eq!(channels, expected);
+    let stored = service.feed(expected.len()).await;
+    for (at, (channel, body)) in heard.iter().enumerate() {
+        let (event, data) = (&stored[at]["event"], &stored[at]["event"]["data"]);
+        if channel == "line_allocated" {
+            let original = json!({"orderid": data["order_id"], "sku": "LAMP", "qty": data["qty"], "batchref": "b"});
+            assert_eq!(*body, original, "as the original says it");
+        } else {
+            assert_eq!(body, event, "what is stored is sent untouched");
+        }
+    }
+}
+
+async fn a_hold_publishes_no_allocation_and_once_confirmed_one_for_each_placement(on: On) {
+    let redis = RedisServer::start().await;
+    let store = Store::new(on).await.with("REDIS_URL", &redis.url());
+    let service = store.serve().await;
+    service.batch("LAMP", "b", json!({"qty": 4})).await;
+    service.batch("LAMP", "c", json!({"qty": 4})).await;
+    let mut messages = listen(&redis).await;
+    service.ask("h", 6, json!({"hold_seconds": 600})).await.expect(201);
+    service.ask("gone", 2, json!({"hold_seconds": 600})).await.expect(201);
+    service.delete("/v1/orders/gone").await.expect(200);
+    service.post("/v1/orders/h/confirm", json!({})).await.expect(200);
+    service.order("last", &[("LAMP", 1)]).await.expect(201);
+    let mut allocated = Vec::new();
+    while allocated.last().is_none_or(|body: &Value| body["orderid"] != "last") {
+        let (channel, body) = next(&mut messages, 1).await.remove(0);
+        if channel == "line_allocated" {
+            allocated.push(body);
+        }
+    }
     assert_eq!(
-        channels,
+        allocated,
         [
-            "batch_created",
-            "line_allocated",
-            "out_of_stock",
-            "batch_quantity_changed",
-            "line_deallocated",
-            "line_backordered",
-            "batch_eta_changed",
-            "line_cancelled",
+            json!({"orderid": "h", "sku": "LAMP", "qty": 4, "batchref": "b"}),
+            json!({"orderid": "h", "sku": "LAMP", "qty": 2, "batchref": "c"}),
+            json!({"orderid": "last", "sku": "LAMP", "qty": 1, "batchref": "c"}),
         ]
     );
-    assert_eq!(heard[1].1, json!({"orderid": "o1", "sku": "LAMP", "qty": 10, "batchref": "b"}));
-    let stored = service.feed(8).await;
-    for (at, (_, body)) in heard.iter().enumerate().filter(|(at, _)| *at != 1) {
-        assert_eq!(*body, stored[at]["event"], "what is stored is sent untouched");
-    }
 }
 
 async fn a_broker_that_is_down_delays_events_and_loses_none(on: On) {

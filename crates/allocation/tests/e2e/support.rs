@@ -1,13 +1,18 @@
 //! The program with a store of its own, and the words that tests use.
 
-use std::path::Path;
-use std::process::Output;
+use allocation_adapters::system::SystemClock;
+use allocation_service_layer::ports::clock::Clock;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 
+use allocation_service_layer::wire;
 use allocation_testing::program::{Program, command};
-use allocation_testing::servers::postgres_url;
+use allocation_testing::servers::{postgres_url, tool};
+use futures_util::StreamExt;
 use reqwest::{Client, Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_allocation");
@@ -80,6 +85,40 @@ impl Store {
         command(Path::new(PROGRAM), &self.environment(), arguments).output().await.unwrap()
     }
 
+    /// Runs an import with this text as standard input: exit status, what it said, what it complained of.
+    pub(crate) async fn import(&self, what: &[&str], text: &str) -> (Option<i32>, String, String) {
+        let arguments = [&["import"], what, &["-"]].concat();
+        let mut import = command(Path::new(PROGRAM), &self.environment(), &arguments);
+        import.env("LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = import.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Changes tables behind the program's back. `false`: this machine has no tool for it.
+    #[must_use]
+    pub(crate) async fn tamper(&self, sql: &str) -> bool {
+        let url = &self.environment[0].1;
+        let Some(file) = url.strip_prefix("sqlite:") else {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(sql).await.unwrap();
+            return true;
+        };
+        let Some(sqlite) = tool("sqlite3", "sqlite3") else {
+            println!("skipped: needs sqlite3");
+            return false;
+        };
+        let done = tokio::process::Command::new(sqlite).args(["-bail", "-cmd", ".timeout 10000", file, sql]).output();
+        let done = done.await.unwrap();
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+        true
+    }
+
     /// Fails the test when the books do not balance.
     pub(crate) async fn assert_balanced(&self) -> String {
         let output = self.run(&["verify"]).await;
@@ -147,6 +186,10 @@ impl Service {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, None).await
     }
@@ -162,6 +205,108 @@ impl Service {
     pub(crate) async fn order(&self, order_id: &str, lines: &[(&str, u64)]) -> Answer {
         let lines: Vec<Value> = lines.iter().map(|(sku, qty)| serde_json::json!({"sku": sku, "qty": qty})).collect();
         self.put(&format!("/v1/orders/{order_id}"), serde_json::json!({ "lines": lines })).await
+    }
+
+    /// Asks for so many lamps, and says what else `with` does.
+    pub(crate) async fn ask(&self, order_id: &str, qty: u64, with: Value) -> Answer {
+        let mut body = with;
+        body["lines"] = json!([{"sku": "LAMP", "qty": qty}]);
+        self.put(&format!("/v1/orders/{order_id}"), body).await
+    }
+
+    /// Asks for so many lamps, which wait where there are none.
+    pub(crate) async fn queue_up(&self, order_id: &str, qty: u64) {
+        self.ask(order_id, qty, json!({"when_short": "backorder"})).await.expect(201);
+    }
+
+    /// The lines of an order.
+    pub(crate) async fn lines(&self, order_id: &str) -> Vec<Value> {
+        let order = self.get(&format!("/v1/orders/{order_id}")).await.expect(200).json();
+        order["lines"].as_array().unwrap().clone()
+    }
+
+    /// What has become of an order's only line.
+    pub(crate) async fn fate(&self, order_id: &str) -> String {
+        let lines = self.lines(order_id).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        fate(&lines[0])
+    }
+
+    /// A product as it is now.
+    pub(crate) async fn product(&self, sku: &str) -> Value {
+        self.get(&format!("/v1/products/{sku}")).await.expect(200).json()
+    }
+
+    /// How often a product has changed.
+    pub(crate) async fn version(&self, sku: &str) -> u64 {
+        self.product(sku).await["version"].as_u64().unwrap()
+    }
+
+    /// Who waits for a product: order and units, first in the queue first.
+    pub(crate) async fn queue(&self, sku: &str) -> Vec<String> {
+        let page = self.get(&format!("/v1/products/{sku}/queue?limit=1000")).await.expect(200).json();
+        let waiting = page["waiting"].as_array().unwrap();
+        let shown = |units: &Value| format!("{} {}", units["line"]["order_id"].as_str().unwrap(), units["qty"]);
+        waiting.iter().map(shown).collect()
+    }
+
+    /// What has happened to a product after its event number `after`, in short.
+    pub(crate) async fn history(&self, sku: &str, after: u64) -> Vec<String> {
+        self.events_of(sku, after).await.iter().map(event).collect()
+    }
+
+    /// What has happened to a product after its event number `after`, once all of it is in the feed.
+    pub(crate) async fn events_of(&self, sku: &str, after: u64) -> Vec<Value> {
+        let version = self.version(sku).await;
+        allocation_testing::eventually("all of it in the feed", async || {
+            let page = self.get("/v1/events?limit=1000").await.expect(200).json();
+            let events = page["events"].as_array().unwrap().iter().map(|event| event["event"].clone());
+            let events: Vec<Value> = events.filter(|event| event["subject"] == sku).collect();
+            (events.len() as u64 >= version).then(|| events.into_iter().skip(usize::try_from(after).unwrap()).collect())
+        })
+        .await
+    }
+
+    /// Every product.
+    pub(crate) async fn products(&self) -> Vec<Value> {
+        let (mut products, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/v1/products?limit=1000&after={after}")).await.expect(200).json();
+            products.extend(page["products"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => next.clone_into(&mut after),
+                None => return products,
+            }
+        }
+    }
+
+    /// Every line of a product.
+    pub(crate) async fn lines_of_product(&self, sku: &str) -> Vec<Value> {
+        let (mut lines, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/products/{sku}/lines?limit=1000&after={after}");
+            let page = self.get(&path).await.expect(200).json();
+            lines.extend(page["lines"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => next.clone_into(&mut after),
+                None => return lines,
+            }
+        }
+    }
+
+    /// Fails the test when anybody waits who could have units that are free (rule 10). Nothing else may be going on.
+    pub(crate) async fn assert_nobody_waits_in_vain(&self) {
+        let products = self.products().await;
+        let waiting = products.iter().filter(|product| product["backordered"] != 0 && product["promisable"] != 0);
+        at_once(waiting, async |product| {
+            let path = format!("/v1/products/{}/queue?limit=1000", product["sku"].as_str().unwrap());
+            let queue = self.get(&path).await.expect(200).json();
+            assert_eq!(queue["next"], Value::Null, "more wait than a page has");
+            for units in queue["waiting"].as_array().unwrap() {
+                assert!(!could_take(units, product), "{units} waits beside what is free: {product}");
+            }
+        })
+        .await;
     }
 
     /// Everything in the feed, once it has as many events as expected.
@@ -181,4 +326,111 @@ impl Service {
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         value.or(name.contains('{').then_some(0)).unwrap_or_else(|| panic!("{name} in {text}"))
     }
+}
+
+/// A store with these batches of lamps, and a service of it: reference, units, and when they are expected (empty: on hand).
+pub(crate) async fn lamps(on: On, batches: &[(&str, u64, &str)]) -> (Store, Service) {
+    let store = Store::new(on).await;
+    let service = store.serve().await;
+    for (reference, qty, eta) in batches {
+        let eta = (!eta.is_empty()).then_some(eta);
+        service.batch("LAMP", reference, json!({"qty": qty, "eta": eta})).await;
+    }
+    (store, service)
+}
+
+/// Whether waiting units could have any of what is free.
+fn could_take(units: &Value, product: &Value) -> bool {
+    let (line, qty) = (&units["line"], units["qty"].as_u64().unwrap());
+    // Whole, or in parts none of which is too small.
+    let least = if line["split"] == true { qty.min(line["min_split"].as_u64().unwrap()) } else { qty };
+    let in_time = |batch: &Value| match (line["by"].as_str(), batch["eta"].as_str()) {
+        (None, _) => true,
+        // Dates as texts are in order. What is overdue comes tomorrow at the earliest.
+        (Some(by), eta) => eta.map_or_else(|| today(0), |eta| eta.to_owned().max(today(1))).as_str() <= by,
+    };
+    let batches = product["batches"].as_array().unwrap();
+    batches.iter().any(|batch| in_time(batch) && batch["free"].as_u64().unwrap() >= least)
+}
+
+/// The day it is, or one so many days later.
+pub(crate) fn today(later: usize) -> String {
+    let date = later_date(&wire::instant_text(SystemClock::new().now())[..10], later);
+    date.expect("today is a date")
+}
+
+/// A date so many days later.
+pub(crate) fn later_date(date: &str, days: usize) -> Option<String> {
+    (0..days).try_fold(wire::parse_date(date)?, |date, _| date.next_day()).map(wire::date_text)
+}
+
+/// Handles all of these, as many at a time as keep the program busy.
+pub(crate) async fn at_once<T>(all: impl IntoIterator<Item = T>, handle: impl AsyncFn(T)) {
+    futures_util::stream::iter(all).for_each_concurrent(32, |one| handle(one)).await;
+}
+
+/// A line in short: its state, and where all of its units are, as in `backordered: b 3, waiting 2`.
+pub(crate) fn fate(line: &Value) -> String {
+    let placements = line["placements"].as_array().unwrap().iter();
+    let mut units: Vec<String> =
+        placements.map(|at| format!("{} {}", at["batch"].as_str().unwrap(), at["qty"])).collect();
+    let others = [("backordered", "waiting"), ("dropped", "dropped"), ("cancelled", "cancelled"), ("lapsed", "lapsed")];
+    for (field, name) in others {
+        if line[field] != 0 {
+            units.push(format!("{name} {}", line[field]));
+        }
+    }
+    format!("{}: {}", line["state"].as_str().unwrap(), units.join(", "))
+}
+
+/// An event in short: its name, and what it says of lines, units and batches, as in `line_allocated o1 3 b`.
+fn event(event: &Value) -> String {
+    let name = event["type"].as_str().unwrap().trim_start_matches("allocation.").trim_end_matches(".v1");
+    let data = &event["data"];
+    let mut said = vec![name.to_owned()];
+    for field in ["order_id", "line", "requested", "qty", "ref", "from", "to", "rest", "reason", "asked", "available"] {
+        match &data[field] {
+            Value::String(one) if field == "line" && one == "1" => {}
+            Value::String(text) => said.push(text.clone()),
+            Value::Number(number) => said.push(number.to_string()),
+            _ => {}
+        }
+    }
+    if data["displaced"] == true {
+        said.push("displaced".into());
+    }
+    said.join(" ")
+}
+
+/// The instant it is, as a text that compares like the instant.
+pub(crate) fn now() -> String {
+    instant(&wire::instant_text(SystemClock::new().now()))
+}
+
+/// An instant as the program writes it, as a text that compares like the instant.
+pub(crate) fn instant(text: &str) -> String {
+    let text = text.trim_end_matches('Z');
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{seconds}.{fraction:0<9}")
+}
+
+/// Asks again and again, and gives the first answer to a question put at this instant or later.
+pub(crate) async fn from_then_on<T>(instant: &str, mut ask: impl AsyncFnMut() -> T) -> T {
+    allocation_testing::eventually("the instant", async || {
+        let late = now().as_str() >= instant;
+        let answer = ask().await;
+        late.then_some(answer)
+    })
+    .await
+}
+
+/// Where the real orders are, beside the project: batches and orders; a checkout without them skips what needs them.
+pub(crate) fn real_orders() -> Option<(PathBuf, PathBuf)> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
+    let files = (folder.join("superstore-batches.csv"), folder.join("superstore-orders.csv"));
+    if files.0.is_file() && files.1.is_file() {
+        return Some(files);
+    }
+    println!("skipped: {} has no superstore-*.csv", folder.display());
+    None
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_domain::{AcceptedLine, BatchRef, Command, LineState};
+use allocation_domain::{AcceptedLine, BatchRef, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::Message;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::StoreResult;
+use allocation_service_layer::ports::reader::Foresight;
 use allocation_service_layer::views::LineView;
 use allocation_testing::program::Program;
 use async_trait::async_trait;
@@ -65,6 +67,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
         let state = WebParts {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
+            foresight: Arc::new(Nothing),
             log: Arc::new(store),
             clock,
             entropy: Arc::new(SystemEntropy),
@@ -86,13 +89,23 @@ struct Canned {
 #[async_trait]
 impl Commands for Canned {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
-        let Command::Allocate(command) = message.command else { return Ok(Ok(Reply::Cancelled)) };
+        let Command::Allocate(command) = message.command else { return Ok(Ok(Reply::Done)) };
         let today = self.clock.now().date();
         let lines = command.lines().iter().map(|line| {
-            let state = LineState::Allocated(self.batch.clone());
-            let accepted = AcceptedLine { key: line.key.clone(), requested: line.qty, accepted: 1, state };
-            LineView::new(&line.sku, &accepted, None, today)
+            let mut accepted = AcceptedLine::new(line.key.clone(), line.qty, 1, line.terms);
+            accepted.parts.push(Part { accepted: 1, batch: Some(self.batch.clone()), qty: line.qty });
+            LineView::new(&line.sku, &accepted, |_| None, today)
         });
         Ok(Ok(Reply::Order(OrderReply { created: true, lines: lines.collect() })))
+    }
+}
+
+/// Nothing is ever due.
+struct Nothing;
+
+#[async_trait]
+impl Foresight for Nothing {
+    async fn foresee(&self, _: &[Sku]) -> StoreResult<Vec<Product>> {
+        Ok(Vec::new())
     }
 }

@@ -1,11 +1,14 @@
 //! From bytes to values that cannot be wrong: bodies, paths and query strings, with every fault named.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use allocation_domain::{BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Quantity, Sku};
-use allocation_service_layer::ports::reader::LineStateName;
+use allocation_domain::commands::{Rest, WhenShort};
+use allocation_domain::{
+    BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, OrderId, Quantity, Seniority, Sku,
+};
 use allocation_service_layer::wire::parse_date;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -22,7 +25,9 @@ use super::problem::{FieldError, Problem};
 /// A value of JSON that has no parts, or the fact that it has.
 pub(crate) enum Scalar<'a> {
     Null,
+    Truth(bool),
     Whole(u64),
+    Negative(i64),
     Text(&'a str),
     Other,
 }
@@ -44,7 +49,7 @@ macro_rules! parse_key {
         }
     )*};
 }
-parse_key!(Sku, OrderId, BatchRef);
+parse_key!(Sku, OrderId, BatchRef, LineId);
 
 macro_rules! parse_quantity {
     ($($quantity:ty),*) => {$(
@@ -59,14 +64,70 @@ macro_rules! parse_quantity {
         }
     )*};
 }
-parse_quantity!(Quantity, BatchQuantity);
+parse_quantity!(Quantity, BatchQuantity, HoldSeconds);
+
+/// A quantity in a query string, where every value is a text.
+pub(crate) struct QueryQuantity(pub(crate) Quantity);
+
+impl Parse for QueryQuantity {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let units = u64::parse(value).unwrap_or(u64::MAX);
+        Quantity::new(units).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl Parse for bool {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Truth(truth) => Ok(*truth),
+            _ => Err("must be true or false".into()),
+        }
+    }
+}
+
+impl Parse for i32 {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let number = match value {
+            Scalar::Whole(number) => Self::try_from(*number).ok(),
+            Scalar::Negative(number) => Self::try_from(*number).ok(),
+            _ => None,
+        };
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", Self::MIN, Self::MAX))
+    }
+}
+
+impl Parse for Option<u64> {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Null => Ok(None),
+            value => u64::parse(value).map(Some).map_err(|error| format!("{error}, or null")),
+        }
+    }
+}
+
+/// Reads one of a few words.
+macro_rules! parse_word {
+    ($name:ty: $($word:literal => $value:expr),*; $must:literal) => {
+        impl Parse for $name {
+            fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+                match value {
+                    $(Scalar::Text($word) => Ok($value),)*
+                    _ => Err($must.into()),
+                }
+            }
+        }
+    };
+}
+parse_word!(WhenShort: "reject" => Self::Reject, "partial" => Self::Partial, "backorder" => Self::Backorder;
+    "must be reject, partial or backorder");
+parse_word!(Rest: "keep" => Self::Keep, "cancel" => Self::Cancel; "must be keep or cancel");
 
 impl Parse for Eta {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
         let date = match value {
             Scalar::Null => return Ok(None),
             Scalar::Text(text) => parse_date(text),
-            Scalar::Whole(_) | Scalar::Other => None,
+            _ => None,
         };
         date.map(Some).ok_or_else(|| "must be a date like 2011-01-02, or null".into())
     }
@@ -77,7 +138,7 @@ impl Parse for u64 {
         let whole = match value {
             Scalar::Whole(number) => Some(*number),
             Scalar::Text(text) => text.parse().ok(),
-            Scalar::Null | Scalar::Other => None,
+            _ => None,
         };
         // Positions and sequence numbers fit 63 bits in every store.
         whole.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| "must be a whole number from 0".into())
@@ -107,14 +168,33 @@ impl Default for Limit {
     }
 }
 
-impl Parse for LineStateName {
+impl Parse for LineState {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
-        match value {
-            Scalar::Text("allocated") => Ok(Self::Allocated),
-            Scalar::Text("backordered") => Ok(Self::Backordered),
-            Scalar::Text("cancelled") => Ok(Self::Cancelled),
-            _ => Err("must be allocated, backordered or cancelled".into()),
-        }
+        let known = |text: &str| Self::ALL.into_iter().find(|state| state.name() == text);
+        let state = if let Scalar::Text(text) = value { known(text) } else { None };
+        state.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// A place in a queue, opaque to clients: the seniority of the units before it.
+pub(crate) struct QueueCursor(pub(crate) Seniority);
+
+impl fmt::Display for QueueCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Reverse(priority), accepted) = self.0;
+        f.write_str(&URL_SAFE_NO_PAD.encode(format!("{priority} {accepted}")))
+    }
+}
+
+impl Parse for QueueCursor {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let Scalar::Text(text) = value else { return Err("must be the `next` of another page".into()) };
+        let read = || {
+            let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+            let (priority, accepted) = text.split_once(' ')?;
+            Some(Self((Reverse(priority.parse().ok()?), accepted.parse().ok()?)))
+        };
+        read().ok_or_else(|| "must be the `next` of another page".into())
     }
 }
 
@@ -174,16 +254,16 @@ impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
         Ok(Scalar::Null.into())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Field<T>, E> {
-        Ok(Scalar::Other.into())
+    fn visit_bool<E>(self, truth: bool) -> Result<Field<T>, E> {
+        Ok(Scalar::Truth(truth).into())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Field<T>, E> {
         Ok(Scalar::Whole(number).into())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Field<T>, E> {
-        Ok(Scalar::Other.into()) // negative
+    fn visit_i64<E>(self, number: i64) -> Result<Field<T>, E> {
+        Ok(Scalar::Negative(number).into())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Field<T>, E> {

@@ -18,7 +18,7 @@ use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::{Metrics, RequestLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::event_log::EventLog;
-use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::wire::Cause;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -27,7 +27,6 @@ use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use problem::Problem;
-use time::Date;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,6 +43,8 @@ pub struct WebParts {
     pub commands: Arc<dyn Commands>,
     /// The read side.
     pub reader: Arc<dyn Reader>,
+    /// What readers see of what is due.
+    pub foresight: Arc<dyn Foresight>,
     /// The feed.
     pub log: Arc<dyn EventLog>,
     /// Tells the day.
@@ -76,10 +77,6 @@ impl WebState {
     /// Has a command handled.
     async fn handle(&self, command: Command, cause: Cause) -> Result<Verdict, Problem> {
         self.commands.handle(Message::new(command, cause)).await.map_err(Problem::from)
-    }
-
-    fn today(&self) -> Date {
-        self.clock.now().date()
     }
 }
 

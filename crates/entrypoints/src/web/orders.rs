@@ -1,10 +1,10 @@
 //! Orders and their lines.
 
-use allocation_domain::commands::{Allocate, Deallocate};
-use allocation_domain::{Command, LineId, OrderId, Quantity, Sku};
-use allocation_service_layer::handlers::Reply;
-use allocation_service_layer::views::{self, LineView};
-use allocation_service_layer::wire::date_text;
+use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
+use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Sku, Split, Terms};
+use allocation_service_layer::handlers::{OrderReply, Reply};
+use allocation_service_layer::views::{self, AvailabilityView, LineView, PlacementView};
+use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,24 +13,102 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, PathFields, Unknown};
+use super::fields::{Body, Faults, Field, PathFields, QueryFields, QueryQuantity, Unknown};
 use super::problem::Problem;
 use super::{Caused, MAX_LINES, WebState};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(put_order, get_order, delete_order)).routes(routes!(delete_line))
+    OpenApiRouter::new()
+        .routes(routes!(put_order, get_order, delete_order))
+        .routes(routes!(confirm_order))
+        .routes(routes!(extend_order))
+        .routes(routes!(patch_line, delete_line))
+        .routes(routes!(post_quote))
+        .routes(routes!(get_availability))
 }
 
-/// What an order asks for.
+/// What an order asks for. What is said of the order holds for each line that does not say otherwise.
 #[derive(Deserialize, ToSchema)]
 struct OrderRequest {
-    /// 1 to 1,000 lines. Lines for the same SKU are added up.
+    /// 1 to 1,000 lines. Lines for the same SKU and `line` are added up.
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 1000)]
     lines: Option<Vec<LineRequest>>,
+    /// What to do when there is not enough: `reject` promises nothing, `partial` what there is and drops the rest, `backorder` what there is
+    /// and queues the rest.
+    #[serde(default)]
+    #[schema(value_type = String, default = "reject", example = "reject")]
+    when_short: Field<WhenShort>,
+    /// Promise for so many seconds only, unless confirmed: 1 to 2,592,000. Holds never wait.
+    #[serde(default)]
+    #[schema(value_type = u64, minimum = 1, maximum = 2_592_000_u64)]
+    hold_seconds: Field<HoldSeconds>,
+    #[serde(flatten)]
+    terms: TermsRequest,
+}
+
+/// What placements must obey.
+#[derive(Deserialize, ToSchema)]
+struct TermsRequest {
+    /// Who goes first: higher before lower.
+    #[serde(default)]
+    #[schema(value_type = i32, default = 0)]
+    priority: Field<i32>,
+    /// The latest day it may be promised for, inclusive; null: any.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    by: Field<Eta>,
+    /// The day it is wanted, and no earlier; null: at once.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    not_before: Field<Eta>,
+    /// Whether a line may have its units from several batches.
+    #[serde(default)]
+    #[schema(value_type = bool, default = true)]
+    split: Field<bool>,
+    /// No part but the remainder is smaller than this.
+    #[serde(default)]
+    #[schema(value_type = u64, default = 1, minimum = 1, maximum = 1_000_000_000_u64)]
+    min_split: Field<Quantity>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
+}
+
+impl TermsRequest {
+    /// What is said, on top of `usual`.
+    fn read(self, faults: &mut Faults, prefix: &str, usual: Terms) -> Terms {
+        if !self.unknown.is_empty() {
+            faults.unknown(prefix, &self.unknown);
+        }
+        let mut terms = usual;
+        let name = |field: &str| format!("{prefix}{field}");
+        if !matches!(self.priority, Field::Missing) {
+            terms.priority = faults.required(name("priority"), self.priority).unwrap_or_default();
+        }
+        if !matches!(self.by, Field::Missing) {
+            terms.by = faults.required(name("by"), self.by).flatten();
+        }
+        if !matches!(self.not_before, Field::Missing) {
+            terms.not_before = faults.required(name("not_before"), self.not_before).flatten();
+        }
+        if terms.by.zip(terms.not_before).is_some_and(|(by, not_before)| by < not_before) {
+            faults.add(name("by"), "must not be earlier than not_before");
+        }
+        if matches!((&self.split, &self.min_split), (Field::Missing, Field::Missing)) {
+            return terms;
+        }
+        let least = faults.optional(name("min_split"), self.min_split);
+        terms.split = match faults.optional(name("split"), self.split) {
+            Some(false) if least.is_some() => {
+                faults.add(name("min_split"), "has no meaning without split");
+                Split::Never
+            }
+            Some(false) => Split::Never,
+            Some(true) | None => Split::Parts(least.unwrap_or(Quantity::ONE)),
+        };
+        terms
+    }
 }
 
 /// What a line asks for.
@@ -40,10 +118,49 @@ struct LineRequest {
     #[serde(default)]
     #[schema(value_type = String, required, min_length = 1, max_length = 255)]
     sku: Field<Sku>,
+    /// Tells lines for one SKU apart.
+    #[serde(default)]
+    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
+    line: Field<LineId>,
     /// Units, 1 to 1,000,000,000.
     #[serde(default)]
     #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
     qty: Field<Quantity>,
+    #[serde(flatten)]
+    terms: TermsRequest,
+}
+
+/// For how long a hold is to last from now.
+#[derive(Deserialize, ToSchema)]
+struct Extension {
+    /// Seconds from now, 1 to 2,592,000. A hold never gets shorter.
+    #[serde(default)]
+    #[schema(value_type = u64, required, minimum = 1, maximum = 2_592_000_u64)]
+    hold_seconds: Field<HoldSeconds>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// What a line is to ask for. What is left out stays.
+#[derive(Deserialize, ToSchema)]
+struct LinePatch {
+    /// Units, 1 to 1,000,000,000. What is added counts as new.
+    #[serde(default)]
+    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
+    qty: Field<Quantity>,
+    /// Who goes first: higher before lower.
+    #[serde(default)]
+    #[schema(value_type = i32)]
+    priority: Field<i32>,
+    /// The latest day it may be promised for, inclusive; null: any.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    by: Field<Eta>,
+    /// What to do when there is not enough, as with a new line.
+    #[serde(default)]
+    #[schema(value_type = String, default = "reject")]
+    when_short: Field<WhenShort>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
@@ -56,6 +173,35 @@ struct Order {
     order_id: String,
     /// Its lines, by SKU.
     lines: Vec<Line>,
+}
+
+/// What an order would be promised.
+#[derive(Serialize, ToSchema)]
+struct Quote {
+    /// Its lines, by SKU, as they would be.
+    lines: Vec<QuotedLine>,
+}
+
+/// What a line would be promised.
+#[derive(Serialize, ToSchema)]
+struct QuotedLine {
+    /// The product.
+    sku: String,
+    /// Which of the order's lines for it.
+    line: String,
+    /// Units asked for.
+    requested: u64,
+    /// Units that would have a placement.
+    placed: u64,
+    /// Units that would wait.
+    backordered: u64,
+    /// Units that would be dropped.
+    dropped: u64,
+    /// When all of it would be ready to ship; null while anything would wait.
+    #[schema(format = Date)]
+    promised_date: Option<String>,
+    /// Where its units would be.
+    placements: Vec<Placement>,
 }
 
 /// A line: what was asked for, and where its units are.
@@ -71,22 +217,41 @@ pub(super) struct Line {
     requested: u64,
     /// Units placed for a hold.
     held: u64,
-    /// Units with a placement.
+    /// Units placed for good.
     allocated: u64,
     /// Units that wait for stock.
     backordered: u64,
     /// Units shipped.
     shipped: u64,
+    /// Units that were not to be had.
+    dropped: u64,
     /// Units no longer wanted.
     cancelled: u64,
-    /// `allocated`, `backordered` or `cancelled`.
+    /// Units of a hold that ended.
+    lapsed: u64,
+    /// `held`, `backordered`, `allocated`, `lapsed` or `cancelled`: the first that is true of any of its units.
     state: &'static str,
+    /// When its hold ends; null: it is not held.
+    #[schema(format = DateTime)]
+    held_until: Option<String>,
     /// When all of it is ready to ship; null while anything waits.
     #[schema(format = Date)]
     promised_date: Option<String>,
     /// Where its units are.
     placements: Vec<Placement>,
-    /// Seniority within the product: the lower, the earlier it was accepted.
+    /// Who goes first: higher before lower.
+    priority: i32,
+    /// The latest day it may be promised for; null: any.
+    #[schema(format = Date)]
+    by: Option<String>,
+    /// The day it is wanted, and no earlier; null: at once.
+    #[schema(format = Date)]
+    not_before: Option<String>,
+    /// Whether it may have its units from several batches.
+    split: bool,
+    /// No part but the remainder is smaller than this.
+    min_split: u64,
+    /// Seniority among lines of one priority: the lower, the earlier it was accepted.
     accepted: u64,
 }
 
@@ -102,36 +267,111 @@ struct Placement {
     eta: Option<String>,
 }
 
+/// From when units can be promised, and how many by which day.
+#[derive(Serialize, ToSchema)]
+struct Availability {
+    /// The product.
+    sku: String,
+    /// Units asked about.
+    qty: u64,
+    /// The day on which all of them are ready to ship; null: not to be had.
+    #[schema(format = Date)]
+    ready: Option<String>,
+    /// Where they would come from: as many as are to be had.
+    placements: Vec<Placement>,
+    /// Units that can be promised today.
+    available: u64,
+    /// Units that can be promised by each day on which there are more than before.
+    atp: Vec<AvailableBy>,
+}
+
+/// Units that can be promised by a day.
+#[derive(Serialize, ToSchema)]
+struct AvailableBy {
+    /// The day.
+    #[schema(format = Date)]
+    date: String,
+    /// Units.
+    qty: u64,
+}
+
+impl From<PlacementView> for Placement {
+    fn from(view: PlacementView) -> Self {
+        Self { batch: view.batch.to_string(), qty: view.qty, eta: view.eta.map(date_text) }
+    }
+}
+
 impl From<LineView> for Line {
     fn from(view: LineView) -> Self {
+        let (split, min_split) = match view.terms.split {
+            Split::Never => (false, 1),
+            Split::Parts(least) => (true, least.units()),
+        };
         Self {
             order_id: view.key.order_id.to_string(),
             sku: view.sku.to_string(),
             line: view.key.line.to_string(),
             requested: view.requested,
-            held: 0,
+            held: view.held,
             allocated: view.allocated,
             backordered: view.backordered,
             shipped: 0,
+            dropped: view.dropped,
             cancelled: view.cancelled,
+            lapsed: view.lapsed,
             state: view.state,
+            held_until: view.held_until.map(instant_text),
             promised_date: view.promised_date.map(date_text),
-            placements: view
-                .placements
-                .into_iter()
-                .map(|placement| Placement {
-                    batch: placement.batch.to_string(),
-                    qty: placement.qty,
-                    eta: placement.eta.map(date_text),
-                })
-                .collect(),
+            placements: view.placements.into_iter().map(Placement::from).collect(),
+            priority: view.terms.priority,
+            by: view.terms.by.map(date_text),
+            not_before: view.terms.not_before.map(date_text),
+            split,
+            min_split,
             accepted: view.accepted,
         }
     }
 }
 
-fn lines(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<Allocate> {
-    faults.unknown("", &body.unknown);
+impl From<LineView> for QuotedLine {
+    fn from(view: LineView) -> Self {
+        Self {
+            sku: view.sku.to_string(),
+            line: view.key.line.to_string(),
+            requested: view.requested,
+            placed: view.held + view.allocated,
+            backordered: view.backordered,
+            dropped: view.dropped,
+            promised_date: view.promised_date.map(date_text),
+            placements: view.placements.into_iter().map(Placement::from).collect(),
+        }
+    }
+}
+
+impl From<AvailabilityView> for Availability {
+    fn from(view: AvailabilityView) -> Self {
+        Self {
+            sku: view.sku.to_string(),
+            qty: view.qty,
+            ready: view.ready.map(date_text),
+            placements: view.placements.into_iter().map(Placement::from).collect(),
+            available: view.available,
+            atp: view.atp.into_iter().map(|(date, qty)| AvailableBy { date: date_text(date), qty }).collect(),
+        }
+    }
+}
+
+fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
+    Order { order_id: order_id.to_string(), lines: lines.into_iter().map(Line::from).collect() }
+}
+
+fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<Allocate> {
+    let usual = body.terms.read(faults, "", Terms::default());
+    let when_short = faults.optional("when_short", body.when_short).unwrap_or_default();
+    let hold = faults.optional("hold_seconds", body.hold_seconds);
+    if hold.is_some() && when_short == WhenShort::Backorder {
+        faults.add("hold_seconds", "can't be combined with when_short backorder: holds never wait");
+    }
     let lines = body.lines.unwrap_or_default();
     if lines.is_empty() || lines.len() > MAX_LINES {
         faults.add("lines", format!("must be a list of 1 to {MAX_LINES} lines"));
@@ -139,26 +379,45 @@ fn lines(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<A
     }
     let mut good = Vec::with_capacity(lines.len());
     for (at, line) in lines.into_iter().enumerate() {
-        if !line.unknown.is_empty() {
-            faults.unknown(&format!("lines[{at}]."), &line.unknown);
-        }
-        match (line.sku, line.qty) {
-            (Field::Good(sku), Field::Good(qty)) => good.push((sku, LineId::default(), qty)),
-            (sku, qty) => {
+        let plain = line.terms.is_empty();
+        let terms = if plain { usual } else { line.terms.read(faults, &format!("lines[{at}]."), usual) };
+        match (line.sku, line.qty, line.line) {
+            (Field::Good(sku), Field::Good(qty), Field::Missing) => good.push((sku, LineId::default(), qty, terms)),
+            (Field::Good(sku), Field::Good(qty), Field::Good(line)) => good.push((sku, line, qty, terms)),
+            (sku, qty, line) => {
                 faults.required(format!("lines[{at}].sku"), sku);
                 faults.required(format!("lines[{at}].qty"), qty);
+                faults.optional(format!("lines[{at}].line"), line);
             }
         }
     }
-    Allocate::new(order_id, good)
-        .map_err(|(sku, error)| faults.add("lines", format!("the lines for {sku} add up to too much: {error}")))
-        .ok()
+    let mut order = Allocate::new(order_id, good).map_err(|error| faults.add("lines", error.to_string())).ok()?;
+    (order.when_short, order.hold) = (when_short, hold);
+    Some(order)
 }
 
-/// Promises the lines named, all or none.
+impl TermsRequest {
+    fn is_empty(&self) -> bool {
+        self.unknown.is_empty()
+            && matches!(
+                (&self.priority, &self.by, &self.not_before, &self.split, &self.min_split),
+                (Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing)
+            )
+    }
+}
+
+/// The reply of a command about an order.
+fn reply(reply: Reply) -> Result<OrderReply, Problem> {
+    match reply {
+        Reply::Order(reply) => Ok(reply),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
+/// Promises the lines named.
 ///
 /// Other lines of the order are left alone. The same request again is answered with the present state and has no effect. Checked in
-/// this order: invalid values (422), unknown SKU (422), another quantity or a cancelled line (409), not enough stock (409).
+/// this order: invalid values (422), unknown SKU (422), another quantity or a cancelled line (409), not enough stock or room in the queue (409).
 #[utoipa::path(
     put, path = "/v1/orders/{order_id}", tag = "orders",
     params(("order_id" = String, Path, description = "The order")),
@@ -167,7 +426,7 @@ fn lines(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<A
         (status = 200, description = "All lines were known", body = Order),
         (status = 201, description = "At least one line is new", body = Order),
         (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another quantity, a cancelled line, or not enough stock", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another quantity, a cancelled line, not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
@@ -182,18 +441,14 @@ async fn put_order(
 ) -> Result<(StatusCode, Json<Order>), Problem> {
     let mut faults = Faults::default();
     let command = match path.get::<OrderId>(&mut faults, "order_id") {
-        Some(order_id) => lines(&mut faults, order_id, body),
+        Some(order_id) => allocate(&mut faults, order_id, body),
         None => None,
     };
     let command = faults.or(command)?;
-    let order_id = command.order_id().to_string();
-    match state.handle(Command::Allocate(command), cause).await?? {
-        Reply::Order(reply) => {
-            let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-            Ok((status, Json(Order { order_id, lines: reply.lines.into_iter().map(Line::from).collect() })))
-        }
-        Reply::Batch(_) | Reply::Cancelled => Err(Problem::internal("the bus gave another command's reply")),
-    }
+    let order_id = command.order_id().clone();
+    let reply = reply(state.handle(Command::Allocate(command), cause).await??)?;
+    let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(order(&order_id, reply.lines))))
 }
 
 /// An order's lines as they are now.
@@ -211,19 +466,19 @@ async fn get_order(State(state): State<WebState>, path: PathFields) -> Result<Js
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
-    let lines = views::order(state.reader.as_ref(), &order_id, state.today()).await?;
+    let lines = views::order(state.reader.as_ref(), state.foresight.as_ref(), &order_id).await?;
     if lines.is_empty() {
         return Err(Problem::unknown(format!("unknown order {order_id}")));
     }
-    Ok(Json(Order { order_id: order_id.to_string(), lines: lines.into_iter().map(Line::from).collect() }))
+    Ok(Json(order(&order_id, lines)))
 }
 
-/// Cancels all lines of an order. Again is fine.
+/// Cancels what is not shipped of an order, and answers with what became of it. Again is fine.
 #[utoipa::path(
     delete, path = "/v1/orders/{order_id}", tag = "orders",
     params(("order_id" = String, Path, description = "The order")),
     responses(
-        (status = 204, description = "Cancelled"),
+        (status = 200, description = "Cancelled", body = Order),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
@@ -233,23 +488,129 @@ async fn delete_order(
     State(state): State<WebState>,
     path: PathFields,
     Caused(cause): Caused,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Order>, Problem> {
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
-    state.handle(Command::Deallocate(Deallocate { order_id, sku: None }), cause).await??;
-    Ok(StatusCode::NO_CONTENT)
+    let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: None, line: None });
+    let reply = reply(state.handle(command, cause).await??)?;
+    Ok(Json(order(&order_id, reply.lines)))
 }
 
-/// Cancels an order's lines for one SKU. Again is fine.
+/// Makes the promises of an order's holds last: all of them or none. Again is fine.
+#[utoipa::path(
+    post, path = "/v1/orders/{order_id}/confirm", tag = "orders",
+    params(("order_id" = String, Path, description = "The order")),
+    responses(
+        (status = 200, description = "Confirmed", body = Order),
+        (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A hold has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn confirm_order(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+) -> Result<Json<Order>, Problem> {
+    let mut faults = Faults::default();
+    let order_id = path.get::<OrderId>(&mut faults, "order_id");
+    let order_id = faults.or(order_id)?;
+    let command = Command::ConfirmHold(ConfirmHold { order_id: order_id.clone() });
+    let reply = reply(state.handle(command, cause).await??)?;
+    Ok(Json(order(&order_id, reply.lines)))
+}
+
+/// Lets an order's holds last until now and so many seconds; never shorter than before.
+#[utoipa::path(
+    post, path = "/v1/orders/{order_id}/extend", tag = "orders",
+    params(("order_id" = String, Path, description = "The order")),
+    request_body = Extension,
+    responses(
+        (status = 200, description = "Extended", body = Order),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Nothing is held, or a hold has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn extend_order(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    Body(body): Body<Extension>,
+) -> Result<Json<Order>, Problem> {
+    let mut faults = Faults::default();
+    let order_id = path.get::<OrderId>(&mut faults, "order_id");
+    let hold = faults.required("hold_seconds", body.hold_seconds);
+    faults.unknown("", &body.unknown);
+    let (order_id, hold) = faults.or(order_id.zip(hold))?;
+    let command = Command::ExtendHold(ExtendHold { order_id: order_id.clone(), hold });
+    let reply = reply(state.handle(command, cause).await??)?;
+    Ok(Json(order(&order_id, reply.lines)))
+}
+
+/// Changes what a line asks for: quantity, priority, `by`.
+///
+/// Made smaller, the part that waits goes first, then the latest arrival. Made larger, what is added counts as new. A hold keeps its end.
+#[utoipa::path(
+    patch, path = "/v1/orders/{order_id}/lines/{sku}", tag = "orders",
+    params(
+        ("order_id" = String, Path, description = "The order"),
+        ("sku" = String, Path, description = "The product"),
+        ("line" = Option<String>, Query, description = "Which of its lines; `1` unless said")
+    ),
+    request_body = LinePatch,
+    responses(
+        (status = 200, description = "The line as it is now", body = Line),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The order has no such line", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The line has ended, or there is not enough", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn patch_line(
+    State(state): State<WebState>,
+    path: PathFields,
+    mut query: QueryFields,
+    Caused(cause): Caused,
+    Body(body): Body<LinePatch>,
+) -> Result<Json<Line>, Problem> {
+    let mut faults = Faults::default();
+    let order_id = path.get::<OrderId>(&mut faults, "order_id");
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let line = query.take::<LineId>(&mut faults, "line").unwrap_or_default();
+    query.finish(&mut faults);
+    let change = LineChange {
+        qty: faults.optional("qty", body.qty),
+        priority: faults.optional("priority", body.priority),
+        by: faults.optional("by", body.by),
+        when_short: faults.optional("when_short", body.when_short).unwrap_or_default(),
+    };
+    faults.unknown("", &body.unknown);
+    let (order_id, sku) = faults.or(order_id.zip(sku))?;
+    let command = Command::ChangeLine(ChangeLine { sku, line: LineKey { order_id, line }, change });
+    let changed = reply(state.handle(command, cause).await??)?.lines.pop();
+    changed.map(|line| Json(line.into())).ok_or_else(Problem::other_reply)
+}
+
+/// Cancels an order's lines for one SKU, or one of them, and answers with what became of them. Again is fine.
 #[utoipa::path(
     delete, path = "/v1/orders/{order_id}/lines/{sku}", tag = "orders",
     params(
         ("order_id" = String, Path, description = "The order"),
-        ("sku" = String, Path, description = "The product")
+        ("sku" = String, Path, description = "The product"),
+        ("line" = Option<String>, Query, description = "Which of its lines; all unless said")
     ),
     responses(
-        (status = 204, description = "Cancelled"),
+        (status = 200, description = "Cancelled", body = Order),
         (status = 404, description = "The order has no such line", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
@@ -258,12 +619,72 @@ async fn delete_order(
 async fn delete_line(
     State(state): State<WebState>,
     path: PathFields,
+    mut query: QueryFields,
     Caused(cause): Caused,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Order>, Problem> {
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let sku = path.get::<Sku>(&mut faults, "sku");
+    let line = query.take::<LineId>(&mut faults, "line");
+    query.finish(&mut faults);
     let (order_id, sku) = faults.or(order_id.zip(sku))?;
-    state.handle(Command::Deallocate(Deallocate { order_id, sku: Some(sku) }), cause).await??;
-    Ok(StatusCode::NO_CONTENT)
+    let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: Some(sku), line });
+    let reply = reply(state.handle(command, cause).await??)?;
+    Ok(Json(order(&order_id, reply.lines)))
+}
+
+/// Says what an order would be promised, and promises nothing.
+///
+/// Answers and refuses as `PUT /v1/orders/{order_id}` would for an order that is not known.
+#[utoipa::path(
+    post, path = "/v1/quotes", tag = "orders", request_body = OrderRequest,
+    responses(
+        (status = 200, description = "What it would be promised", body = Quote),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest>) -> Result<Json<Quote>, Problem> {
+    let mut faults = Faults::default();
+    let nobody = OrderId::new("quote").map_err(|error| Problem::internal(error.to_string()))?;
+    let asked = allocate(&mut faults, nobody, body);
+    let asked = faults.or(asked)?;
+    let lines = views::quote(state.reader.as_ref(), state.foresight.as_ref(), &asked).await??;
+    Ok(Json(Quote { lines: lines.into_iter().map(QuotedLine::from).collect() }))
+}
+
+/// From when units of a product can be promised, from which batches, and how many by which day.
+#[utoipa::path(
+    get, path = "/v1/availability/{sku}", tag = "orders",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("qty" = Option<u64>, Query, description = "Units, 1 to 1,000,000,000; 1 unless said"),
+        ("by" = Option<String>, Query, description = "The latest day, inclusive; any unless said")
+    ),
+    responses(
+        (status = 200, description = "When and from where", body = Availability),
+        (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn get_availability(
+    State(state): State<WebState>,
+    path: PathFields,
+    mut query: QueryFields,
+) -> Result<Json<Availability>, Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let QueryQuantity(qty) = query.take(&mut faults, "qty").unwrap_or(QueryQuantity(Quantity::ONE));
+    let by = query.take::<Eta>(&mut faults, "by").flatten();
+    query.finish(&mut faults);
+    let sku = faults.or(sku)?;
+    match views::availability(state.reader.as_ref(), state.foresight.as_ref(), &sku, qty, by).await? {
+        Some(view) => Ok(Json(view.into())),
+        None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
+    }
 }

@@ -166,7 +166,7 @@ async fn allocate(
     let sku = faults.required("sku", body.sku);
     let qty = faults.required("qty", body.qty);
     let ((order_id, sku), qty) = faults.or(order_id.zip(sku).zip(qty))?;
-    let command = Command::Allocate(Allocate::one(order_id, sku.clone(), qty));
+    let command = Command::Allocate(Allocate::whole(order_id, sku.clone(), qty));
     match state.handle(command, cause).await? {
         Ok(_) | Err(Rejection::Short(_)) => Ok((StatusCode::ACCEPTED, "OK")),
         Err(Rejection::UnknownSku(_)) => Err(Complaint::bad_request(format!("Invalid sku {sku}"))),
@@ -189,7 +189,8 @@ async fn allocations(State(state): State<WebState>, path: PathFields) -> Result<
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "orderid");
     let order_id = faults.or(order_id)?;
-    let placements = views::allocations(state.reader.as_ref(), &order_id).await.map_err(Problem::from)?;
+    let placements =
+        views::allocations(state.reader.as_ref(), state.foresight.as_ref(), &order_id).await.map_err(Problem::from)?;
     if placements.is_empty() {
         return Err(Problem::unknown("not found").into());
     }

@@ -50,8 +50,8 @@ struct Short {
     asked: u64,
     /// Units on hand that nobody has been promised.
     available: u64,
-    /// The most units that one batch, arrived or not, could still give to a line.
-    largest: u64,
+    /// Units that the request could have had by its terms, arrived or not.
+    promisable: u64,
 }
 
 /// A line that is known as something else.
@@ -94,6 +94,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", what)
     }
 
+    /// A command was answered with what another would answer: a defect.
+    pub(crate) fn other_reply() -> Self {
+        Self::internal("the bus gave another command's reply")
+    }
+
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
@@ -111,7 +116,9 @@ impl From<Rejection> for Problem {
                 Self::unknown(detail)
             }
             Rejection::BatchExists { .. } => conflict("batch-exists", "Another batch has this reference"),
-            Rejection::EtaOnArrivedBatch { .. } => conflict("batch-arrived", "The batch has arrived"),
+            Rejection::NotAllowed { .. } => conflict("not-allowed", "Not allowed in this state"),
+            Rejection::QueueFull { .. } => conflict("queue-full", "Too much waits already"),
+            Rejection::LogInconsistent { .. } => conflict("log-inconsistent", "The log contradicts itself"),
             Rejection::PreconditionFailed { .. } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The batch has changed", detail)
             }
@@ -140,7 +147,7 @@ impl From<Rejection> for Problem {
                         sku: s.sku.to_string(),
                         asked: s.asked,
                         available: s.available,
-                        largest: s.largest,
+                        promisable: s.promisable,
                     })
                     .collect(),
                 ..conflict("out-of-stock", "Out of stock")

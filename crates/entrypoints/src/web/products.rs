@@ -1,11 +1,13 @@
-//! Products and their batches.
+//! Products, their batches and their queues.
 
-use allocation_domain::commands::{DeclareBatch, Precondition};
+use std::cmp::Reverse;
+
+use allocation_domain::commands::{CancelBatch, DeclareBatch, Improve, Precondition, ReceiveBatch, Rest, SetProduct};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Sku};
-use allocation_service_layer::handlers::{BatchReply, Reply};
+use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Quantity, Settings, Sku};
+use allocation_service_layer::handlers::{BatchReply, ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
-use allocation_service_layer::views::{self, BatchView, ProductView};
+use allocation_service_layer::views::{self, BatchView, ProductView, QueueView};
 use allocation_service_layer::wire::date_text;
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +18,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, Limit, LineCursor, PathFields, QueryFields, Unknown};
+use super::fields::{Body, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
 use super::orders::Line;
 use super::problem::Problem;
 use super::{Caused, WebState};
@@ -24,9 +26,45 @@ use super::{Caused, WebState};
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
         .routes(routes!(list_products))
-        .routes(routes!(get_product))
+        .routes(routes!(get_product, put_product))
         .routes(routes!(list_lines))
-        .routes(routes!(put_batch))
+        .routes(routes!(list_queue))
+        .routes(routes!(improve))
+        .routes(routes!(put_batch, delete_batch))
+        .routes(routes!(post_receipt))
+        .routes(routes!(list_backlog))
+}
+
+/// How a product is to behave. What is left out is as with a product that nothing was said of.
+#[derive(Deserialize, ToSchema)]
+struct ProductSettings {
+    /// How many units of new requests may wait in its queue; null: any number.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    queue_cap: Field<Option<u64>>,
+    /// Whether promises move to earlier stock whenever there is some.
+    #[serde(default)]
+    #[schema(value_type = bool, default = false)]
+    auto_improve: Field<bool>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// What came of a batch.
+#[derive(Deserialize, ToSchema)]
+struct Receipt {
+    /// Units counted, 1 to 1,000,000,000. There may be more than were expected.
+    #[serde(default)]
+    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
+    qty: Field<Quantity>,
+    /// What of those that did not come: `keep` expects them still, as a batch of its own; `cancel` does not.
+    #[serde(default)]
+    #[schema(value_type = String, default = "keep", example = "keep")]
+    rest: Field<Rest>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
 }
 
 /// What a batch is declared to be.
@@ -52,9 +90,13 @@ struct Batch {
     r#ref: String,
     /// Units declared.
     qty: u64,
+    /// `expected`, `on_hand` or `cancelled`.
+    state: &'static str,
     /// When it is expected; null: arrived.
     #[schema(format = Date)]
     eta: Option<String>,
+    /// Units placed for holds.
+    held: u64,
     /// Units allocated from it.
     allocated: u64,
     /// Units nobody has been promised.
@@ -66,7 +108,9 @@ impl From<&BatchView> for Batch {
         Self {
             r#ref: view.reference.to_string(),
             qty: view.qty,
+            state: view.state.name(),
             eta: view.eta.map(date_text),
+            held: view.held,
             allocated: view.allocated,
             free: view.free,
         }
@@ -80,6 +124,9 @@ struct DeclaredBatch {
     sku: String,
     #[serde(flatten)]
     batch: Batch,
+    /// What of a receipt is still expected, as a batch of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rest: Option<Batch>,
     /// Lines that lost their place in this batch, the first thousand.
     displaced: Vec<DisplacedLine>,
     /// How many lost their place.
@@ -93,10 +140,23 @@ struct DisplacedLine {
     order_id: String,
     /// Which of its lines.
     line: String,
+    /// Units that lost their place.
+    qty: u64,
+    /// Where they are now.
+    to: Vec<Moved>,
+    /// How many of them wait.
+    backordered: u64,
+    /// They were held, and the hold could not be kept.
+    lapsed: bool,
+}
+
+/// Units that went to another batch.
+#[derive(Serialize, ToSchema)]
+struct Moved {
+    /// The batch.
+    batch: String,
     /// Units.
     qty: u64,
-    /// The batch that took it instead; null: it waits.
-    to: Option<String>,
 }
 
 /// A product's numbers and open batches.
@@ -124,6 +184,12 @@ struct Product {
     promisable: u64,
     /// Units ordered without a placement.
     backordered: u64,
+    /// Of these, units that the queue's cap counts: those that have waited since they were asked for.
+    queued: u64,
+    /// How many units of new requests may wait; null: any number.
+    queue_cap: Option<u64>,
+    /// Whether promises move to earlier stock whenever there is some.
+    auto_improve: bool,
     /// Open batches, in order of preference.
     batches: Vec<Batch>,
 }
@@ -136,12 +202,15 @@ impl From<ProductView> for Product {
             on_hand: view.on_hand,
             incoming: view.incoming,
             unavailable: 0,
-            held: 0,
+            held: view.held,
             allocated: view.allocated,
             locked: 0,
             available: view.available,
             promisable: view.promisable,
             backordered: view.backordered,
+            queued: view.queued,
+            queue_cap: view.settings.queue_cap,
+            auto_improve: view.settings.auto_improve,
             batches: view.batches.iter().map(Batch::from).collect(),
         }
     }
@@ -165,6 +234,187 @@ struct LinePage {
     next: Option<String>,
 }
 
+/// Units that wait.
+#[derive(Serialize, ToSchema)]
+struct Waiting {
+    /// Units.
+    qty: u64,
+    /// Their seniority among units of their priority: the lower, the earlier they were accepted.
+    accepted: u64,
+    /// The line they belong to.
+    line: Line,
+}
+
+/// A page of a queue.
+#[derive(Serialize, ToSchema)]
+struct QueuePage {
+    /// Who waits, in the order in which they are served.
+    waiting: Vec<Waiting>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Option<String>,
+}
+
+/// What waits of a product.
+#[derive(Serialize, ToSchema)]
+struct Backlog {
+    /// The product.
+    sku: String,
+    /// Units ordered without a placement.
+    backordered: u64,
+    /// Of these, units that have waited since they were asked for.
+    queued: u64,
+    /// Units that will come.
+    incoming: u64,
+    /// When the next batch is expected; null: none is.
+    #[schema(format = Date)]
+    next_eta: Option<String>,
+}
+
+/// A page of the backlog.
+#[derive(Serialize, ToSchema)]
+struct BacklogPage {
+    /// Products of which something waits, in byte order of SKU.
+    products: Vec<Backlog>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Option<String>,
+}
+
+/// Makes a product known, or changes its settings.
+///
+/// All settings are said: what is left out is set to its default. Orders may wait for a product that has no batch yet.
+#[utoipa::path(
+    put, path = "/v1/products/{sku}", tag = "products",
+    params(("sku" = String, Path, description = "The product")),
+    request_body = ProductSettings,
+    responses(
+        (status = 200, description = "Changed, or the same", body = Product),
+        (status = 201, description = "New", body = Product),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn put_product(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    Body(body): Body<ProductSettings>,
+) -> Result<(StatusCode, Json<Product>), Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let queue_cap = faults.optional("queue_cap", body.queue_cap).flatten();
+    let auto_improve = faults.optional("auto_improve", body.auto_improve).unwrap_or_default();
+    faults.unknown("", &body.unknown);
+    let sku = faults.or(sku)?;
+    let settings = Settings { queue_cap, auto_improve };
+    match state.handle(Command::SetProduct(SetProduct { sku, settings }), cause).await?? {
+        Reply::Product(ProductReply { declared, product }) => Ok((status_of(declared), Json(product.into()))),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
+/// Moves promises to earlier stock.
+///
+/// By seniority, each placement goes to strictly earlier batches that have units free.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/improve", tag = "products",
+    params(("sku" = String, Path, description = "The product")),
+    responses(
+        (status = 200, description = "The product as it is now", body = Product),
+        (status = 422, description = "Unknown SKU", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn improve(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+) -> Result<Json<Product>, Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let sku = faults.or(sku)?;
+    match state.handle(Command::Improve(Improve { sku }), cause).await?? {
+        Reply::Product(reply) => Ok(Json(reply.product.into())),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
+/// Says that an expected batch has come.
+///
+/// It is on hand from then on, with the units that were counted. Lines that these do not cover lose their place, those accepted last first.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/batches/{ref}/receipts", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    request_body = Receipt,
+    responses(
+        (status = 200, description = "Received", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not expected, or the rest's reference is taken", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn post_receipt(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    Body(body): Body<Receipt>,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let reference = path.get::<BatchRef>(&mut faults, "ref");
+    let qty = faults.required("qty", body.qty);
+    let rest = faults.optional("rest", body.rest).unwrap_or(Rest::Keep);
+    faults.unknown("", &body.unknown);
+    let ((sku, reference), qty) = faults.or(sku.zip(reference).zip(qty))?;
+    let command = Command::ReceiveBatch(ReceiveBatch { sku: sku.clone(), reference, qty, rest });
+    match state.handle(command, cause).await?? {
+        Reply::Batch(reply) => Ok(declared(&sku, &reply)),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
+/// Says that an expected batch will never come.
+///
+/// Whoever had a place in it gets other free stock at once, or waits. Again is fine.
+#[utoipa::path(
+    delete, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    responses(
+        (status = 200, description = "Cancelled", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has arrived", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn delete_batch(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let reference = path.get::<BatchRef>(&mut faults, "ref");
+    let (sku, reference) = faults.or(sku.zip(reference))?;
+    let command = Command::CancelBatch(CancelBatch { sku: sku.clone(), reference });
+    match state.handle(command, cause).await?? {
+        Reply::Batch(reply) => Ok(declared(&sku, &reply)),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
 /// Declares a batch.
 ///
 /// Creates it, or changes a known one to what is said. The same again changes nothing. When it shrinks below what is allocated from
@@ -181,7 +431,7 @@ struct LinePage {
         (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
         (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
         (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An ETA for a batch that has arrived", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An ETA for a batch that has arrived, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
@@ -208,18 +458,23 @@ async fn put_batch(
     let command = Command::DeclareBatch(DeclareBatch { sku: sku.clone(), reference, qty, eta, precondition });
     match state.handle(command, cause).await?? {
         Reply::Batch(reply) => Ok(declared(&sku, &reply)),
-        Reply::Order(_) | Reply::Cancelled => Err(Problem::internal("the bus gave another command's reply")),
+        _ => Err(Problem::other_reply()),
+    }
+}
+
+fn status_of(declared: Declared) -> StatusCode {
+    match declared {
+        Declared::New => StatusCode::CREATED,
+        Declared::Changed | Declared::Same => StatusCode::OK,
     }
 }
 
 fn declared(sku: &Sku, reply: &BatchReply) -> Response {
-    let status = match reply.declared {
-        Declared::New => StatusCode::CREATED,
-        Declared::Changed | Declared::Same => StatusCode::OK,
-    };
+    let status = status_of(reply.declared);
     let body = DeclaredBatch {
         sku: sku.to_string(),
         batch: Batch::from(&reply.batch),
+        rest: reply.rest.as_ref().map(Batch::from),
         displaced: reply
             .displaced
             .iter()
@@ -227,7 +482,9 @@ fn declared(sku: &Sku, reply: &BatchReply) -> Response {
                 order_id: displaced.line.order_id.to_string(),
                 line: displaced.line.line.to_string(),
                 qty: displaced.qty.units(),
-                to: displaced.to.as_ref().map(ToString::to_string),
+                to: displaced.to.iter().map(|(batch, qty)| Moved { batch: batch.to_string(), qty: *qty }).collect(),
+                backordered: displaced.backordered,
+                lapsed: displaced.lapsed,
             })
             .collect(),
         displaced_total: reply.displaced_total,
@@ -256,7 +513,7 @@ fn precondition(headers: &HeaderMap) -> Precondition {
     params(("sku" = String, Path, description = "The product")),
     responses(
         (status = 200, description = "The product", body = Product),
-        (status = 404, description = "No batch of it was ever declared", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
@@ -265,7 +522,7 @@ async fn get_product(State(state): State<WebState>, path: PathFields) -> Result<
     let mut faults = Faults::default();
     let sku = path.get::<Sku>(&mut faults, "sku");
     let sku = faults.or(sku)?;
-    match views::product(state.reader.as_ref(), &sku).await? {
+    match views::product(state.reader.as_ref(), state.foresight.as_ref(), &sku).await? {
         Some(view) => Ok(Json(view.into())),
         None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
     }
@@ -290,24 +547,25 @@ async fn list_products(State(state): State<WebState>, mut query: QueryFields) ->
     let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
     query.finish(&mut faults);
     faults.or(Some(()))?;
-    let products = views::products(state.reader.as_ref(), after.as_ref(), limit).await?;
+    let products =
+        views::products(state.reader.as_ref(), state.foresight.as_ref(), after.as_ref(), false, limit).await?;
     let next = products.last().filter(|_| products.len() == limit).map(|last| last.sku.to_string());
     Ok(Json(ProductPage { products: products.into_iter().map(Product::from).collect(), next }))
 }
 
-/// A product's lines, newest first, which is the order in which a cut would hit them: who is promised, who waits.
+/// A product's lines, accepted last first: who is promised, who waits.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/lines", tag = "products",
     params(
         ("sku" = String, Path, description = "The product"),
-        ("state" = Option<String>, Query, description = "Only lines that are `allocated`, `backordered` or `cancelled`"),
+        ("state" = Option<String>, Query, description = "Only lines that are `held`, `backordered`, `allocated`, `lapsed` or `cancelled`"),
         ("batch" = Option<String>, Query, description = "Only lines placed in this batch"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = LinePage),
-        (status = 404, description = "No batch of it was ever declared", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
@@ -325,7 +583,9 @@ async fn list_lines(
     let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
     query.finish(&mut faults);
     let sku = faults.or(sku)?;
-    match views::product_lines(state.reader.as_ref(), &sku, &filter, after.as_ref(), limit, state.today()).await? {
+    match views::product_lines(state.reader.as_ref(), state.foresight.as_ref(), &sku, &filter, after.as_ref(), limit)
+        .await?
+    {
         None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
         Some(lines) => {
             let next =
@@ -333,4 +593,78 @@ async fn list_lines(
             Ok(Json(LinePage { lines: lines.into_iter().map(Line::from).collect(), next }))
         }
     }
+}
+
+/// A product's queue: who waits, in the order in which they are served.
+#[utoipa::path(
+    get, path = "/v1/products/{sku}/queue", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said")
+    ),
+    responses(
+        (status = 200, description = "A page", body = QueuePage),
+        (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn list_queue(
+    State(state): State<WebState>,
+    path: PathFields,
+    mut query: QueryFields,
+) -> Result<Json<QueuePage>, Problem> {
+    let mut faults = Faults::default();
+    let sku = path.get::<Sku>(&mut faults, "sku");
+    let after = query.take::<QueueCursor>(&mut faults, "after").map(|QueueCursor(seniority)| seniority);
+    let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
+    query.finish(&mut faults);
+    let sku = faults.or(sku)?;
+    let Some(waiting) = views::queue(state.reader.as_ref(), state.foresight.as_ref(), &sku, after, limit).await? else {
+        return Err(Problem::unknown(format!("unknown SKU {sku}")));
+    };
+    let cursor = |last: &QueueView| QueueCursor((Reverse(last.line.terms.priority), last.accepted)).to_string();
+    let next = waiting.last().filter(|_| waiting.len() == limit).map(cursor);
+    let waiting = waiting
+        .into_iter()
+        .map(|units| Waiting { qty: units.qty, accepted: units.accepted, line: units.line.into() })
+        .collect();
+    Ok(Json(QueuePage { waiting, next }))
+}
+
+/// The backlog over all products: what waits, and what will come.
+#[utoipa::path(
+    get, path = "/v1/backlog", tag = "products",
+    params(
+        ("after" = Option<String>, Query, description = "The last SKU of the page before"),
+        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said")
+    ),
+    responses(
+        (status = 200, description = "A page", body = BacklogPage),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn list_backlog(State(state): State<WebState>, mut query: QueryFields) -> Result<Json<BacklogPage>, Problem> {
+    let mut faults = Faults::default();
+    let after = query.take::<Sku>(&mut faults, "after");
+    let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
+    query.finish(&mut faults);
+    faults.or(Some(()))?;
+    let products =
+        views::products(state.reader.as_ref(), state.foresight.as_ref(), after.as_ref(), true, limit).await?;
+    let next = products.last().filter(|_| products.len() == limit).map(|last| last.sku.to_string());
+    let products = products
+        .into_iter()
+        .filter(|product| product.backordered > 0)
+        .map(|product| Backlog {
+            next_eta: product.batches.iter().filter_map(|batch| batch.eta).min().map(date_text),
+            sku: product.sku.to_string(),
+            backordered: product.backordered,
+            queued: product.queued,
+            incoming: product.incoming,
+        })
+        .collect();
+    Ok(Json(BacklogPage { products, next }))
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use time::OffsetDateTime;
+
+use crate::verify::ProductBooks;
 
 /// Why a store could not do its part.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,27 +57,57 @@ pub trait ProductRepository: Send {
     /// The keys of all lines that these orders have. Locks nothing.
     fn lines_of_orders(&mut self, orders: &[OrderId]) -> impl Future<Output = StoreResult<Vec<(Sku, LineKey)>>> + Send;
 
-    /// Lines placed in a batch, newest first, at most `limit`; only those that come after the line `after` in this order, if one is given.
-    fn newest_lines(
+    /// Units placed in a batch, in the order in which they lose their place (rule 16): held ones first, then by lowest seniority. At most
+    /// `limit`; only those that come after `after` in this order, if that is given and was confirmed when it was named.
+    fn losers(
         &mut self,
         sku: &Sku,
         reference: &BatchRef,
-        after: Option<&LineKey>,
+        after: Option<&PartKey>,
         limit: usize,
-    ) -> impl Future<Output = StoreResult<Vec<AcceptedLine>>> + Send;
+    ) -> impl Future<Output = StoreResult<Vec<Units>>> + Send;
 
-    /// Waiting lines of at most `max_units` that were accepted later than `after`, oldest first, at most `limit`.
-    fn waiting_lines(
+    /// Units that wait, by seniority, from the one after `after` on, at most `limit`: only such as could take something if one batch had
+    /// `largest_free` units to give.
+    fn waiting(
         &mut self,
         sku: &Sku,
-        max_units: u64,
-        after: u64,
+        largest_free: u64,
+        after: Option<Seniority>,
         limit: usize,
-    ) -> impl Future<Output = StoreResult<Vec<AcceptedLine>>> + Send;
+    ) -> impl Future<Output = StoreResult<Vec<Units>>> + Send;
+
+    /// Lines of these products whose holds have ended at the time given for each.
+    fn due_holds(
+        &mut self,
+        products: &[(Sku, OffsetDateTime)],
+    ) -> impl Future<Output = StoreResult<Vec<(Sku, AcceptedLine)>>> + Send;
+
+    /// All that is stored of one product, which is locked.
+    fn books(&mut self, sku: &Sku) -> impl Future<Output = StoreResult<ProductBooks>> + Send;
+
+    /// Replaces all that is stored of a product, but for its events, by this: it has all its batches and lines at hand.
+    fn replace(&mut self, product: &Product) -> impl Future<Output = StoreResult<()>> + Send;
 
     /// Writes what has changed. The product's stored version must still be `saved_version`, else [`StoreError::Conflict`]: now, or from
     /// the next query or the commit, since a store may send its writes together with those.
     fn save(&mut self, changes: &[ProductChanges<'_>]) -> impl Future<Output = StoreResult<()>> + Send;
+}
+
+/// Units of a line that were accepted together, with the whole line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Units {
+    /// The line.
+    pub line: AcceptedLine,
+    /// Which of its units.
+    pub accepted: u64,
+}
+
+impl Units {
+    /// Their name.
+    pub fn key(&self) -> PartKey {
+        PartKey { line: self.line.key.clone(), accepted: self.accepted }
+    }
 }
 
 /// What to load.

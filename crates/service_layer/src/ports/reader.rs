@@ -1,27 +1,35 @@
 //! The read side of a store. Each call is one consistent read.
 
-use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, OrderId, Product, Sku};
+use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, LineState, OrderId, Product, Seniority, Sku};
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use super::database::StoreResult;
 use crate::verify::ProductBooks;
 
-/// A line with what is said of the batch it is placed in.
+/// A line with what is said of the batches it is placed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLine {
     /// The product.
     pub sku: Sku,
     /// The line.
     pub line: AcceptedLine,
-    /// When its batch is expected; meaningless without a placement.
-    pub eta: Eta,
+    /// When its batches are expected.
+    pub etas: Vec<(BatchRef, Eta)>,
+}
+
+impl StoredLine {
+    /// When one of its batches is expected.
+    pub fn eta(&self, reference: &BatchRef) -> Eta {
+        self.etas.iter().find(|(batch, _)| batch == reference).and_then(|(_, eta)| *eta)
+    }
 }
 
 /// Which lines to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LineFilter {
-    /// Only lines in this state, by name.
-    pub state: Option<LineStateName>,
+    /// Only lines in this state.
+    pub state: Option<LineState>,
     /// Only lines placed in this batch.
     pub batch: Option<BatchRef>,
 }
@@ -29,37 +37,24 @@ pub struct LineFilter {
 impl LineFilter {
     /// Whether the line is to be listed.
     pub fn admits(&self, line: &AcceptedLine) -> bool {
-        let state = match self.state {
-            None => true,
-            Some(LineStateName::Allocated) => line.allocated() > 0,
-            Some(LineStateName::Backordered) => line.backordered() > 0,
-            Some(LineStateName::Cancelled) => line.cancelled() > 0,
-        };
-        state && self.batch.as_ref().is_none_or(|batch| line.batch() == Some(batch))
+        self.state.is_none_or(|state| line.state() == state)
+            && self.batch.as_ref().is_none_or(|batch| line.is_in(batch))
     }
-}
-
-/// The name of a line's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineStateName {
-    /// Has its units.
-    Allocated,
-    /// Waits for units.
-    Backordered,
-    /// No longer wanted.
-    Cancelled,
 }
 
 /// Answers questions.
 #[async_trait]
 pub trait Reader: Send + Sync + 'static {
-    /// A product with its open batches, without lines.
-    async fn product(&self, sku: &Sku) -> StoreResult<Option<Product>>;
+    /// What time it is for the store.
+    async fn now(&self) -> StoreResult<OffsetDateTime>;
 
-    /// Products after `after` in byte order.
-    async fn products(&self, after: Option<&Sku>, limit: usize) -> StoreResult<Vec<Product>>;
+    /// These products with their open batches, without lines, by SKU. Unknown ones are left out.
+    async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>>;
 
-    /// Lines of a product, newest first, from the one after `after` on.
+    /// Products after `after` in byte order; `waiting`: only those in whose queue somebody waits.
+    async fn products(&self, after: Option<&Sku>, waiting: bool, limit: usize) -> StoreResult<Vec<Product>>;
+
+    /// Lines of a product, accepted last first, from the one after `after` on.
     async fn product_lines(
         &self,
         sku: &Sku,
@@ -68,8 +63,14 @@ pub trait Reader: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<StoredLine>>;
 
+    /// Units that wait, by seniority, each with its line and acceptance, from the one after `after` on.
+    async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>>;
+
     /// All lines of an order, by SKU and line.
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>>;
+
+    /// Products with holds that have ended and are still stored as held, of these or of all, at most `limit`.
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>>;
 
     /// The SKUs that a shipment carries.
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>>;
@@ -79,4 +80,11 @@ pub trait Reader: Send + Sync + 'static {
 
     /// Shows every product's tables and events to `visit`, by SKU, all from one snapshot.
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()>;
+}
+
+/// What products will be once what is due of them is done (rule 13): for readers, who do not store it.
+#[async_trait]
+pub trait Foresight: Send + Sync + 'static {
+    /// These products as they are by now, with those of their lines at hand that this has changed.
+    async fn foresee(&self, skus: &[Sku]) -> StoreResult<Vec<Product>>;
 }

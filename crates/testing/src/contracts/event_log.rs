@@ -21,8 +21,8 @@ pub async fn the_feed_has_every_event_once_and_each_products_in_order<S: Store>(
         assert_eq!(sequence, *expected);
         *expected += 1;
     }
-    // A: 1 created, 40 allocated, the cut with 33 lines displaced and backordered, and all back again.
-    assert_eq!(next["A"] - 1, 1 + 40 + 1 + 33 * 2 + 1 + 33);
+    // A: 1 created, 40 allocated, the cut with 33 lines displaced, backordered and told so, and all back again.
+    assert_eq!(next["A"] - 1, 1 + 40 + 1 + 33 * 3 + 1 + 33);
     assert_eq!(next["B"] - 1, 41);
     let positions = EventLog::read(&fixture.store, 0, 1_000).await.expect("a page").events;
     assert!(positions.iter().map(|event| event.position).eq(1..=positions.len() as u64));

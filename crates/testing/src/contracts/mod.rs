@@ -1,13 +1,14 @@
 //! What every store must do, as tests that are run on each of them: fake, SQLite, PostgreSQL.
 
 mod event_log;
+mod histories;
 mod reader;
 mod repository;
 mod unit_of_work;
 
 use std::sync::Arc;
 
-use allocation_domain::{Command, Event};
+use allocation_domain::{Command, Event, Product};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
@@ -18,6 +19,7 @@ use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
 pub use event_log::*;
+pub use histories::*;
 pub use reader::*;
 pub use repository::*;
 pub use unit_of_work::*;
@@ -57,6 +59,12 @@ impl<S: Store> Fixture<S> {
         verdicts
     }
 
+    /// A product as readers see it.
+    pub async fn product(&self, of: &str) -> Product {
+        let found = self.store.products_named(&[crate::shorthand::sku(of)]).await.expect("the store works");
+        found.into_iter().next().expect("a known product")
+    }
+
     /// Everything in the feed: SKU, sequence and event.
     pub async fn events(&self) -> Vec<(String, u64, Event)> {
         while self.store.number(1_000).await.expect("the store works") > 0 {}
@@ -82,8 +90,10 @@ macro_rules! store_contract {
             lines_are_loaded_by_name_only,
             an_empty_batch_is_loaded_by_name_only,
             what_does_not_exist_is_left_out,
-            newest_lines_come_newest_first_and_no_more_than_asked,
-            waiting_lines_come_oldest_first_and_only_those_that_fit,
+            losers_come_in_the_order_in_which_they_lose_their_place,
+            those_who_wait_come_by_seniority_and_only_if_they_could_take_something,
+            holds_are_found_once_they_have_ended,
+            a_line_is_kept_with_its_terms_and_wherever_its_units_are,
             the_lines_of_an_order_are_found_over_all_products,
             keys_are_compared_byte_for_byte,
             keys_may_hold_any_text,
@@ -109,6 +119,7 @@ macro_rules! store_contract {
             an_order_is_read_with_its_batches_dates,
             a_shipment_knows_its_products,
             the_books_balance_after_everything,
+            a_random_history_goes_as_the_model_says,
         );
     };
     ($fixture:path: $($contract:ident),* $(,)?) => {$(

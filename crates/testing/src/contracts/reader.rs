@@ -1,6 +1,7 @@
 //! The read side.
 
-use allocation_service_layer::ports::reader::{LineFilter, LineStateName};
+use allocation_domain::LineState;
+use allocation_service_layer::ports::reader::LineFilter;
 use allocation_service_layer::verify::verify;
 
 use super::{Fixture, Store};
@@ -11,7 +12,7 @@ use crate::shorthand::{
 /// In pages.
 pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
     let store = &fixture.store;
-    assert!(store.products(None, 10).await.expect("products").is_empty());
+    assert!(store.products(None, false, 10).await.expect("products").is_empty());
     fixture
         .handle([
             create_batch("b", "C", 1, None),
@@ -20,12 +21,12 @@ pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
             create_batch("b", "B", 0, None),
         ])
         .await;
-    let page = store.products(None, 2).await.expect("products");
+    let page = store.products(None, false, 2).await.expect("products");
     let shown: Vec<_> = page.iter().map(|p| (p.sku().as_str(), p.batches().len(), p.available())).collect();
     assert_eq!(shown, [("A", 2, 2), ("B", 0, 0)]);
-    let next = store.products(Some(&sku("B")), 2).await.expect("products");
+    let next = store.products(Some(&sku("B")), false, 2).await.expect("products");
     assert_eq!(next.iter().map(|p| p.sku().as_str()).collect::<Vec<_>>(), ["C"]);
-    assert!(store.product(&sku("D")).await.expect("a read").is_none());
+    assert!(store.products_named(&[sku("D")]).await.expect("a read").is_empty());
 }
 
 /// Who is promised, who waits, who has gone; those whom a cut would hit first come first.
@@ -54,9 +55,9 @@ pub async fn a_products_lines_are_listed_newest_first<S: Store>(fixture: Fixture
     assert_eq!(list(LineFilter::default(), Some("x"), 1).await, named(&[("y", 3)]));
     assert_eq!(list(LineFilter::default(), Some("z"), 1).await, []);
     assert_eq!(list(LineFilter::default(), Some("unknown"), 1).await, []);
-    assert_eq!(list(state(LineStateName::Allocated), None, 10).await, named(&[("z", 2)]));
-    assert_eq!(list(state(LineStateName::Backordered), None, 10).await, named(&[("x", 4)]));
-    assert_eq!(list(state(LineStateName::Cancelled), None, 10).await, named(&[("y", 3)]));
+    assert_eq!(list(state(LineState::Allocated), None, 10).await, named(&[("z", 2)]));
+    assert_eq!(list(state(LineState::Backordered), None, 10).await, named(&[("x", 4)]));
+    assert_eq!(list(state(LineState::Cancelled), None, 10).await, named(&[("y", 3)]));
     let of_batch = LineFilter { state: None, batch: Some(reference("b")) };
     assert_eq!(list(of_batch, None, 10).await, named(&[("z", 2)]));
 }
@@ -72,7 +73,7 @@ pub async fn an_order_is_read_with_its_batches_dates<S: Store>(fixture: Fixture<
         ])
         .await;
     let lines = fixture.store.order(&order("o1")).await.expect("an order");
-    let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.eta)).collect();
+    let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.etas[0].1)).collect();
     assert_eq!(shown, [("A", 2, Some(day(9))), ("B", 1, None)]);
     assert!(fixture.store.order(&order("o2")).await.expect("an order").is_empty());
 }

@@ -1,12 +1,18 @@
 //! The repository: products in, the same products out.
 
-use allocation_domain::{Batch, BatchQuantity, LineState, Product, Quantity};
+use allocation_domain::commands::{LineChange, WhenShort};
+use allocation_domain::product::SupplyChange;
+use allocation_domain::{Batch, BatchQuantity, LineState, Product, Quantity, Split, Terms};
+use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, ProductChanges, ProductRepository, Selection, StoreError, Transaction,
+    Change, ProductChanges, ProductRepository, Selection, StoreError, Transaction, Units,
 };
 
 use super::{Fixture, Store};
-use crate::shorthand::{allocate, change_quantity, create_batch, day, deallocate, key, order, reference, sku};
+use crate::shorthand::{
+    allocate, ask, ask_on, change_line, change_quantity, confirm, create_batch, day, deallocate, hold, key, order, qty,
+    reference, set_product, sku,
+};
 
 /// All that is wanted of a product: its named lines and batches.
 fn selection(of: &str, lines: &[&str], batches: &[&str]) -> Selection {
@@ -39,8 +45,10 @@ pub async fn a_product_is_loaded_as_it_was_saved<S: Store>(fixture: Fixture<S>) 
     let batch = |name, units, allocated, eta, revision| Batch {
         reference: reference(name),
         quantity: BatchQuantity::new(units).unwrap(),
+        held: 0,
         allocated,
         eta,
+        cancelled: false,
         revision,
     };
     assert_eq!(
@@ -48,7 +56,8 @@ pub async fn a_product_is_loaded_as_it_was_saved<S: Store>(fixture: Fixture<S>) 
         [batch("here", 5, 0, None, 3), batch("sooner", 20, 7, Some(day(3)), 2), batch("later", 10, 0, Some(day(5)), 1)]
     );
     let line = product.line(&key("o1")).expect("the line");
-    assert_eq!((line.accepted, &line.state), (4, &LineState::Allocated(reference("sooner"))));
+    assert_eq!((line.accepted, line.state()), (4, LineState::Allocated));
+    assert!(line.is_in(&reference("sooner")));
 }
 
 /// A product may have a million lines; the work at hand names a few.
@@ -63,7 +72,7 @@ pub async fn lines_are_loaded_by_name_only<S: Store>(fixture: Fixture<S>) {
         .await;
     let product = load(&fixture.store, selection("TABLE", &["o2", "o3"], &[])).await.pop().expect("the product");
     assert!(product.line(&key("o1")).is_none());
-    assert_eq!(product.line(&key("o2")).expect("the line").state, LineState::Cancelled);
+    assert_eq!(product.line(&key("o2")).expect("the line").state(), LineState::Cancelled);
     assert!(product.line(&key("o3")).is_none());
 }
 
@@ -87,34 +96,141 @@ pub async fn what_does_not_exist_is_left_out<S: Store>(fixture: Fixture<S>) {
     assert!(load(&fixture.store, Selection::default()).await.is_empty());
 }
 
-/// For a cut.
-pub async fn newest_lines_come_newest_first_and_no_more_than_asked<S: Store>(fixture: Fixture<S>) {
+fn names(units: &[Units]) -> Vec<&str> {
+    units.iter().map(|units| units.line.key.order_id.as_str()).collect()
+}
+
+/// For a cut: held ones first, then lower priority, then accepted last.
+pub async fn losers_come_in_the_order_in_which_they_lose_their_place<S: Store>(fixture: Fixture<S>) {
+    let with = |priority| Terms { priority, ..Terms::default() };
     fixture.handle([create_batch("b", "TABLE", 10, None), create_batch("c", "TABLE", 10, Some(day(1)))]).await;
-    fixture.handle((0..12).map(|n| allocate(&format!("o{n:02}"), &[("TABLE", 1)]))).await;
-    fixture.handle([deallocate("o09", None)]).await;
+    fixture
+        .handle([
+            ask_on("high", WhenShort::Reject, with(2), &[("TABLE", 1)]),
+            ask_on("low", WhenShort::Reject, with(-1), &[("TABLE", 1)]),
+            hold("held", 60, &[("TABLE", 1)]),
+        ])
+        .await;
+    fixture.handle((0..8).map(|n| allocate(&format!("o{n}"), &[("TABLE", 1)]))).await;
+    fixture.handle([deallocate("o5", None), ask("split", WhenShort::Reject, &[("TABLE", 10)])]).await;
     let mut tx = fixture.store.begin().await.expect("a transaction");
     tx.load(&selection("TABLE", &[], &[])).await.expect("products");
-    let newest = tx.newest_lines(&sku("TABLE"), &reference("b"), None, 3).await.expect("lines");
-    let ids: Vec<&str> = newest.iter().map(|line| line.key.order_id.as_str()).collect();
-    assert_eq!(ids, ["o08", "o07", "o06"]);
-    let later = tx.newest_lines(&sku("TABLE"), &reference("b"), Some(&key("o06")), 2).await.expect("lines");
-    let ids: Vec<&str> = later.iter().map(|line| line.key.order_id.as_str()).collect();
-    assert_eq!(ids, ["o05", "o04"]);
+    let (of, b) = (sku("TABLE"), reference("b"));
+    let all = tx.losers(&of, &b, None, usize::MAX).await.expect("losers");
+    assert_eq!(names(&all), ["held", "low", "split", "o6", "o4", "o3", "o2", "o1", "o0", "high"]);
+    let first = tx.losers(&of, &b, None, 4).await.expect("losers");
+    assert_eq!(names(&first), ["held", "low", "split", "o6"]);
+    let usual: Vec<Units> = tx.losers(&of, &b, Some(&first[3].key()), 10).await.expect("losers");
+    let usual: Vec<&str> = names(&usual).into_iter().filter(|name| name.starts_with('o')).collect();
+    assert_eq!(usual, ["o4", "o3", "o2", "o1", "o0"]);
+    let split = &all[2].line;
+    let parts: Vec<_> = split.placements().map(|(batch, part)| (batch.as_str(), part.qty.units())).collect();
+    assert_eq!(parts, [("b", 1), ("c", 9)]);
 }
 
 /// For the queue.
-pub async fn waiting_lines_come_oldest_first_and_only_those_that_fit<S: Store>(fixture: Fixture<S>) {
-    fixture.handle([create_batch("b", "TABLE", 100, None)]).await;
-    fixture.handle((1..=5).map(|n| allocate(&format!("o{n}"), &[("TABLE", n)]))).await;
-    fixture.handle([change_quantity("b", "TABLE", 0)]).await;
+pub async fn those_who_wait_come_by_seniority_and_only_if_they_could_take_something<S: Store>(fixture: Fixture<S>) {
+    let on = |priority, split| Terms { priority, split, ..Terms::default() };
+    let parts = |least| Split::Parts(qty(least));
+    let wait = |name: &str, terms, units| ask_on(name, WhenShort::Backorder, terms, &[("TABLE", units)]);
+    fixture.handle([set_product("TABLE", None, false), set_product("TABLE", Some(1_000), false)]).await;
+    fixture
+        .handle([
+            wait("whole of 5", on(0, Split::Never), 5),
+            wait("whole of 3", on(0, Split::Never), 3),
+            wait("any", on(0, parts(1)), 50),
+            wait("parts of 4", on(0, parts(4)), 50),
+            wait("first", on(7, parts(1)), 2),
+            wait("last", on(-7, parts(9)), 2),
+        ])
+        .await;
     let mut tx = fixture.store.begin().await.expect("a transaction");
     tx.load(&selection("TABLE", &[], &[])).await.expect("products");
-    let all = tx.waiting_lines(&sku("TABLE"), 4, 0, 3).await.expect("lines");
-    let ids: Vec<&str> = all.iter().map(|line| line.key.order_id.as_str()).collect();
-    assert_eq!(ids, ["o1", "o2", "o3"]);
-    let later = tx.waiting_lines(&sku("TABLE"), 4, all[1].accepted, 10).await.expect("lines");
-    let ids: Vec<&str> = later.iter().map(|line| line.key.order_id.as_str()).collect();
-    assert_eq!(ids, ["o3", "o4"]);
+    let of = sku("TABLE");
+    let all = tx.waiting(&of, 4, None, 10).await.expect("units");
+    assert_eq!(names(&all), ["first", "whole of 3", "any", "parts of 4", "last"]);
+    assert_eq!(names(&tx.waiting(&of, 3, None, 3).await.expect("units")), ["first", "whole of 3", "any"]);
+    let after = all[1].line.seniority(all[1].accepted);
+    let later = tx.waiting(&of, u64::MAX, Some(after), 10).await.expect("units");
+    assert_eq!(names(&later), ["any", "parts of 4", "last"]);
+}
+
+/// For what is due.
+pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            create_batch("b", "TABLE", 10, None),
+            create_batch("b", "CHAIR", 10, None),
+            hold("short", 10, &[("TABLE", 1)]),
+            hold("long", 20, &[("TABLE", 1), ("CHAIR", 1)]),
+            hold("kept", 10, &[("TABLE", 1)]),
+            confirm("kept"),
+        ])
+        .await;
+    let started = fixture.clock.now();
+    let at = |seconds| started + time::Duration::seconds(seconds);
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    tx.load(&selection("TABLE", &[], &[])).await.expect("products");
+    let due = async |tx: &mut S::Tx, seconds| -> Vec<(String, String)> {
+        let asked = [(sku("TABLE"), at(seconds)), (sku("CHAIR"), at(seconds))];
+        let due = tx.due_holds(&asked).await.expect("lines");
+        let mut due: Vec<_> =
+            due.into_iter().map(|(of, line)| (of.to_string(), line.key.order_id.to_string())).collect();
+        due.sort();
+        due
+    };
+    let named = |names: &[(&str, &str)]| -> Vec<(String, String)> {
+        names.iter().map(|(of, name)| ((*of).to_owned(), (*name).to_owned())).collect()
+    };
+    assert_eq!(due(&mut tx, 9).await, []);
+    assert_eq!(due(&mut tx, 10).await, named(&[("TABLE", "short")]));
+    assert_eq!(due(&mut tx, 20).await, named(&[("CHAIR", "long"), ("TABLE", "long"), ("TABLE", "short")]));
+    drop(tx);
+    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs"), []);
+    fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
+    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs"), [sku("TABLE")]);
+    assert_eq!(fixture.store.due(Some(&[sku("CHAIR")]), 10).await.expect("SKUs"), []);
+    fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
+    let mut both = fixture.store.due(Some(&[sku("CHAIR"), sku("TABLE")]), 10).await.expect("SKUs");
+    both.sort();
+    assert_eq!(both, [sku("CHAIR"), sku("TABLE")]);
+}
+
+/// Everything that may be said of a line, and all it may come to.
+pub async fn a_line_is_kept_with_its_terms_and_wherever_its_units_are<S: Store>(fixture: Fixture<S>) {
+    let terms = Terms { priority: -3, by: Some(day(30)), not_before: Some(day(2)), split: Split::Parts(qty(2)) };
+    fixture
+        .handle([
+            create_batch("b", "TABLE", 5, None),
+            create_batch("c", "TABLE", 4, Some(day(4))),
+            create_batch("b", "CHAIR", 5, None),
+            ask_on("o1", WhenShort::Backorder, terms, &[("TABLE", 12)]),
+            ask("o2", WhenShort::Partial, &[("CHAIR", 9)]),
+            change_line(
+                "o1",
+                "TABLE",
+                LineChange { qty: Some(qty(14)), when_short: WhenShort::Backorder, ..LineChange::default() },
+            ),
+        ])
+        .await;
+    let product = load(&fixture.store, selection("TABLE", &["o1"], &[])).await.pop().expect("the product");
+    let line = product.line(&key("o1")).expect("the line");
+    assert_eq!(line.terms, terms);
+    let parts: Vec<_> = line
+        .parts
+        .iter()
+        .map(|part| (part.accepted, part.batch.as_ref().map(ToString::to_string), part.qty.units()))
+        .collect();
+    let first = line.accepted;
+    let added = parts.last().expect("a part").0;
+    assert!(added > first);
+    let (b, c) = (Some("b".to_owned()), Some("c".to_owned()));
+    assert_eq!(parts, [(first, b, 5), (first, c, 4), (first, None, 3), (added, None, 2)]);
+    assert_eq!((line.queued, product.queued(), product.backordered()), (5, 5, 5));
+    let chairs = load(&fixture.store, selection("CHAIR", &["o2"], &[])).await.pop().expect("the product");
+    let line = chairs.line(&key("o2")).expect("the line");
+    assert_eq!((line.allocated(), line.dropped), (5, 4));
+    fixture.assert_balanced().await;
 }
 
 /// For cancelling an order.
@@ -137,7 +253,7 @@ pub async fn the_lines_of_an_order_are_found_over_all_products<S: Store>(fixture
 pub async fn keys_are_compared_byte_for_byte<S: Store>(fixture: Fixture<S>) {
     let names = ["É", "a", "B", "e\u{301}", "é", "A", "b", "a.", "a b", "_"];
     fixture.handle(names.iter().map(|name| create_batch("b", name, 1, None))).await;
-    let listed = fixture.store.products(None, 100).await.expect("products");
+    let listed = fixture.store.products(None, false, 100).await.expect("products");
     let listed: Vec<&str> = listed.iter().map(|product| product.sku().as_str()).collect();
     let mut sorted = names.to_vec();
     sorted.sort_unstable();
@@ -151,7 +267,7 @@ pub async fn keys_may_hold_any_text<S: Store>(fixture: Fixture<S>) {
         let verdicts = fixture.handle([create_batch(name, name, 2, None), allocate(name, &[(name, 1)])]).await;
         assert!(verdicts.iter().all(Result::is_ok), "{name}: {verdicts:?}");
         let lines = fixture.store.order(&order(name)).await.expect("an order");
-        assert_eq!(lines[0].line.batch(), Some(&reference(name)));
+        assert!(lines[0].line.is_in(&reference(name)));
     }
     fixture.assert_balanced().await;
 }
@@ -166,7 +282,7 @@ pub async fn the_largest_numbers_are_kept<S: Store>(fixture: Fixture<S>) {
         ])
         .await;
     assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
-    let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
+    let product = fixture.product("TABLE").await;
     assert_eq!(product.available(), BatchQuantity::MAX - Quantity::MAX);
     fixture.assert_balanced().await;
 }
@@ -183,7 +299,8 @@ pub async fn a_stale_version_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     fixture.handle([create_batch("b", "TABLE", 10, None)]).await;
     let mut product = load(&fixture.store, selection("TABLE", &[], &[])).await.pop().expect("the product");
     product.change_batch_eta(&reference("b"), None).expect("no change");
-    product.change_batch_quantity(&reference("b"), BatchQuantity::new(11).unwrap(), &[]).expect("a change");
+    let change = SupplyChange::Quantity(BatchQuantity::new(11).unwrap());
+    product.change_supply(&reference("b"), change, &[]).expect("a change");
     fixture.handle([change_quantity("b", "TABLE", 12)]).await;
     let saved = save(&fixture.store, &product, 1).await;
     assert!(matches!(saved, Err(StoreError::Conflict(_))), "{saved:?}");
@@ -192,7 +309,7 @@ pub async fn a_stale_version_is_a_conflict<S: Store>(fixture: Fixture<S>) {
 /// Two copies that meet a SKU for the first time.
 pub async fn a_product_made_twice_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     fixture.handle([create_batch("b", "TABLE", 10, None)]).await;
-    let mut product = Product::new(sku("TABLE"));
+    let mut product = Product::new(sku("TABLE"), fixture.clock.now());
     product.create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None).expect("a new batch");
     let mut tx = fixture.store.begin().await.expect("a transaction");
     let batches = product.batches().iter().map(|batch| (Change::Insert, batch)).collect();

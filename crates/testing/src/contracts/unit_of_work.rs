@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use allocation_domain::commands::WhenShort;
+use allocation_domain::product::{Decision, SupplyChange};
 use allocation_domain::{Event, Rejection};
 use allocation_service_layer::handlers::{CUT_STEP, LISTED, Reply};
 use allocation_service_layer::unit_of_work::{UnitOfWork, Wanted};
@@ -9,7 +11,7 @@ use futures_util::future::join_all;
 
 use super::{Fixture, Store};
 use crate::clock::CountingEntropy;
-use crate::shorthand::{allocate, cause, change_quantity, create_batch, day, message, reference, sku};
+use crate::shorthand::{allocate, change_quantity, create_batch, day, message, reference, sku};
 
 async fn open<S: Store>(fixture: &Fixture<S>) -> UnitOfWork<S::Tx> {
     UnitOfWork::new(fixture.store.begin().await.expect("a transaction"), Arc::new(CountingEntropy::default()))
@@ -23,12 +25,13 @@ pub async fn a_unit_of_work_that_is_dropped_leaves_nothing<S: Store>(fixture: Fi
         let mut uow = open(&fixture).await;
         uow.load(Wanted::of([&command])).await.expect("a load");
         let product = uow.product_mut(&sku("TABLE")).expect("the product");
-        product.change_batch_quantity(&reference("b"), allocation_domain::BatchQuantity::ZERO, &[]).expect("a change");
-        assert_eq!(uow.gather(&cause()).len(), 1);
+        let change = SupplyChange::Quantity(crate::shorthand::stock(0));
+        product.change_supply(&reference("b"), change, &[]).expect("a change");
+        assert_eq!(uow.gather().len(), 1);
         // Pending changes are written, not committed.
-        uow.newest_lines(&sku("TABLE"), &reference("b"), None, 1).await.expect("a query");
+        uow.losers(&sku("TABLE"), &reference("b"), None, 1).await.expect("a query");
     }
-    let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
+    let product = fixture.product("TABLE").await;
     assert_eq!((product.version(), product.available()), (1, 10));
     assert_eq!(fixture.events().await.len(), 1);
     fixture.handle([command]).await;
@@ -41,9 +44,9 @@ pub async fn a_unit_of_work_that_is_committed_leaves_everything<S: Store>(fixtur
     uow.load(Wanted::of([&create_batch("b", "TABLE", 10, None)])).await.expect("a load");
     let product = uow.product_or_new(&sku("TABLE"));
     product.create_batch(reference("b"), crate::shorthand::stock(10), None).expect("a batch");
-    uow.gather(&cause());
+    uow.gather();
     assert!(uow.commit().await.expect("a commit"));
-    let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
+    let product = fixture.product("TABLE").await;
     assert_eq!((product.version(), product.available()), (1, 10));
     assert!(matches!(&fixture.events().await[..], [(_, 1, Event::BatchCreated { .. })]));
 }
@@ -70,9 +73,9 @@ pub async fn a_lock_is_waited_for_and_then_fresh_counters_are_read<S: Store>(fix
     let second = tokio::spawn(async move { bus.handle(message(allocate("o2", &[("TABLE", 1)]))).await });
     let product = uow.product_mut(&sku("TABLE")).expect("the product");
     let allocation_domain::Command::Allocate(order) = &first else { unreachable!() };
-    let allocation_domain::product::Decision::Accept(plan) = product.plan(order.lines()) else { panic!("no plan") };
+    let Decision::Accept(plan) = product.plan(order.lines(), WhenShort::Reject, None) else { panic!("no plan") };
     product.apply(plan);
-    uow.gather(&cause());
+    uow.gather();
     uow.commit().await.expect("a commit");
 
     let verdict = second.await.expect("no panic").expect("the store works");
@@ -126,7 +129,7 @@ pub async fn a_large_cut_goes_on_in_steps_until_it_is_done<S: Store>(fixture: Fi
     assert_eq!(reply.displaced_total, lines as u64 - 50);
     assert_eq!(reply.displaced.len(), LISTED);
     assert_eq!(reply.unfinished, None);
-    let product = fixture.store.product(&sku("TABLE")).await.expect("a read").expect("the product");
+    let product = fixture.product("TABLE").await;
     // Ten units of the other batch took five lines.
     assert_eq!(product.backordered(), (lines as u64 - 50 - 5) * 2);
     fixture.assert_balanced().await;

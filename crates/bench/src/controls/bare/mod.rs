@@ -28,6 +28,8 @@ struct Lot {
     batch: String,
     /// The product's version before.
     version: u64,
+    /// When it happens, in microseconds of Unix time.
+    at: i64,
     /// The order whose line of the product came before.
     previous: Option<String>,
     orders: Vec<String>,
@@ -43,7 +45,8 @@ impl Lot {
         let template = Template::new(product)?;
         let orders: Vec<String> = (0..lines).map(order).collect();
         let events = (version + 1..).zip(&orders).map(|(sequence, order)| template.event(sequence, order)).collect();
-        Ok(Self { sku: sku(product), batch: batch(product), version, previous, orders, events })
+        let at = i64::try_from(SystemClock::new().now().unix_timestamp_nanos() / 1_000)?;
+        Ok(Self { sku: sku(product), batch: batch(product), version, at, previous, orders, events })
     }
 
     /// The sequence numbers of its events.
@@ -74,7 +77,8 @@ impl Template {
         let (clock, entropy) = (SystemClock::new(), SystemEntropy);
         let id = entropy.uuid(clock.now());
         let line = LineKey { order_id: OrderId::new(ORDER)?, line: LineId::default() };
-        let event = Event::Allocated { line, qty: Quantity::new(1)?, reference: BatchRef::new(batch(product))? };
+        let (qty, reference) = (Quantity::new(1)?, BatchRef::new(batch(product))?);
+        let event = Event::Allocated { line, accepted: SEQUENCE, qty, reference, split: true };
         let cause = Cause { correlation: id.to_string().into(), actor: "http".into(), traceparent: None };
         let json = event_json(id, &Sku::new(sku(product))?, SEQUENCE, clock.now(), &cause, &event);
         let parts = json.split_once(&SEQUENCE.to_string()).and_then(|(before, rest)| {

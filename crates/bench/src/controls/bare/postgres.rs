@@ -17,10 +17,10 @@ const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 const STATEMENTS: [&str; 5] = [
-    "UPDATE products SET version = $2 WHERE sku = $1 AND version = $3",
+    "UPDATE products SET version = $2, changed_at = $4 WHERE sku = $1 AND version = $3",
     "UPDATE batches SET allocated = $3 WHERE sku = $1 AND reference = $2",
-    "INSERT INTO lines (sku, accepted, order_id, batch, line, requested, allocated, backordered, cancelled)
-     SELECT sku, accepted, order_id, batch, line, 1, 1, 0, 0
+    "INSERT INTO lines (sku, accepted, order_id, batch, line, requested, placed, backordered)
+     SELECT sku, accepted, order_id, batch, line, 1, 1, 0
      FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[]) u(sku, accepted, order_id, batch, line)",
     "INSERT INTO events (sku, sequence, body) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])",
     "INSERT INTO units_of_work (skus, first_sequences, last_sequences) VALUES ($1, $2, $3)",
@@ -54,7 +54,7 @@ pub(super) async fn write(prepared: &Prepared, lot: &Lot) -> Result<(), Error> {
     let (version, last, allocated) = (number(lot.version), number(lot.last()), number(lot.allocated()));
     let (one, first_of_it, last_of_it) = (vec![sku], vec![version + 1], vec![last]);
     let parameters: [Vec<&(dyn ToSql + Sync)>; 5] = [
-        vec![&sku, &last, &version],
+        vec![&sku, &last, &version, &lot.at],
         vec![&sku, &batch, &allocated],
         vec![&skus, &sequences, &lot.orders, &batches, &lines],
         vec![&skus, &sequences, &lot.events],

@@ -23,18 +23,19 @@ pub(super) fn write(connection: &mut Connection, lot: &Lot) -> Result<()> {
     let line = line.as_str();
     connection
         .prepare_cached(
-            "UPDATE products SET version = ?2, newest_order_id = ?4, newest_line = ?5 WHERE sku = ?1 AND version = ?3",
+            "UPDATE products SET version = ?2, changed_at = ?6, newest_order_id = ?4, newest_line = ?5
+             WHERE sku = ?1 AND version = ?3",
         )?
-        .execute((&lot.sku, number(lot.last()), number(lot.version), lot.orders.last(), line))?;
+        .execute((&lot.sku, number(lot.last()), number(lot.version), lot.orders.last(), line, lot.at))?;
     connection.prepare_cached("UPDATE batches SET allocated = ?3 WHERE sku = ?1 AND reference = ?2")?.execute((
         &lot.sku,
         &lot.batch,
         number(lot.allocated()),
     ))?;
     let mut lines = connection.prepare_cached(
-        "INSERT INTO lines (requested, allocated, backordered, cancelled, batch, order_id, sku, line, accepted,
-                            previous_order_id, previous_line)
-         VALUES (1, 1, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO lines (requested, placed, backordered, queued, priority, in_parts, batch, order_id, sku, line,
+                            accepted, previous_order_id, previous_line)
+         VALUES (1, 1, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     let mut previous = lot.previous.as_ref();
     for (sequence, order) in lot.sequences().zip(&lot.orders) {

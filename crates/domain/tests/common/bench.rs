@@ -1,0 +1,290 @@
+//! A product on the workbench, with the words that tests use.
+
+use allocation_domain::commands::{
+    Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
+    Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
+};
+use allocation_domain::product::Displaced;
+use allocation_domain::{
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Eta, Event, HoldSeconds, LineId, LineKey, OrderId, Product,
+    Promise, Quantity, Rejection, Settings, Sku, Split, Terms,
+};
+use allocation_model::Outcome;
+use time::macros::{date, datetime};
+use time::{Date, Duration};
+
+use super::keeper::Keeper;
+
+/// The day that is so many days after today, as long as no time has passed.
+pub(crate) fn day(days: i64) -> Date {
+    date!(2011 - 01 - 02) + Duration::days(days)
+}
+
+pub(crate) fn batch_ref(name: &str) -> BatchRef {
+    BatchRef::new(name).unwrap()
+}
+
+pub(crate) fn key(order_id: &str) -> LineKey {
+    LineKey { order_id: OrderId::new(order_id).unwrap(), line: LineId::default() }
+}
+
+pub(crate) fn qty(units: u64) -> Quantity {
+    Quantity::new(units).unwrap()
+}
+
+pub(crate) fn stock(units: u64) -> BatchQuantity {
+    BatchQuantity::new(units).unwrap()
+}
+
+fn sku() -> Sku {
+    Sku::new("SMALL-TABLE").unwrap()
+}
+
+/// A request for a line.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask {
+    qty: Quantity,
+    terms: Terms,
+    when_short: WhenShort,
+    hold: Option<HoldSeconds>,
+}
+
+/// Asks for units on the usual terms, all of them or nothing.
+pub(crate) fn ask(units: u64) -> Ask {
+    Ask { qty: qty(units), terms: Terms::default(), when_short: WhenShort::Reject, hold: None }
+}
+
+impl Ask {
+    pub(crate) fn whole(mut self) -> Self {
+        self.terms.split = Split::Never;
+        self
+    }
+
+    pub(crate) fn parts_of(mut self, least: u64) -> Self {
+        self.terms.split = Split::Parts(qty(least));
+        self
+    }
+
+    pub(crate) fn priority(mut self, priority: i32) -> Self {
+        self.terms.priority = priority;
+        self
+    }
+
+    pub(crate) fn by(mut self, days: i64) -> Self {
+        self.terms.by = Some(day(days));
+        self
+    }
+
+    pub(crate) fn not_before(mut self, days: i64) -> Self {
+        self.terms.not_before = Some(day(days));
+        self
+    }
+
+    /// What there is; the rest waits.
+    pub(crate) fn or_wait(mut self) -> Self {
+        self.when_short = WhenShort::Backorder;
+        self
+    }
+
+    /// What there is; the rest is dropped.
+    pub(crate) fn or_less(mut self) -> Self {
+        self.when_short = WhenShort::Partial;
+        self
+    }
+
+    pub(crate) fn held(mut self, seconds: u64) -> Self {
+        self.hold = Some(HoldSeconds::new(seconds).unwrap());
+        self
+    }
+}
+
+/// One product, and everything that happens to it.
+pub(crate) struct Bench {
+    pub(crate) keeper: Keeper,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { keeper: Keeper::new(datetime!(2011-01-02 08:00 UTC)) }
+    }
+
+    /// With these batches: name, units, days until it is expected (none: arrived).
+    pub(crate) fn with(batches: &[(&str, u64, Option<i64>)]) -> Self {
+        let mut bench = Self::new();
+        for (name, units, days) in batches {
+            bench.create(name, *units, *days).unwrap();
+        }
+        bench.told();
+        bench
+    }
+
+    fn run(&mut self, command: &Command) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let done = self.keeper.run(command);
+        assert_eq!(self.keeper.complaints, [""; 0], "after {command:?}");
+        done.map(|done| (done.outcome, done.displaced))
+    }
+
+    // ---- Supply ----
+
+    pub(crate) fn set(&mut self, settings: Settings) -> Outcome {
+        self.run(&Command::SetProduct(SetProduct { sku: sku(), settings })).unwrap().0
+    }
+
+    pub(crate) fn create(&mut self, name: &str, units: u64, days: Option<i64>) -> Result<Outcome, Rejection> {
+        let (reference, qty, eta) = (batch_ref(name), stock(units), days.map(day));
+        let command = Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta });
+        self.run(&command).map(|(outcome, _)| outcome)
+    }
+
+    /// Says nothing of its date.
+    pub(crate) fn declare(&mut self, name: &str, units: u64) -> Result<Outcome, Rejection> {
+        let (reference, qty, eta) = (batch_ref(name), stock(units), None);
+        let precondition = Precondition::None;
+        let command = Command::DeclareBatch(DeclareBatch { sku: sku(), reference, qty, eta, precondition });
+        self.run(&command).map(|(outcome, _)| outcome)
+    }
+
+    pub(crate) fn recount(&mut self, name: &str, units: u64) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let (reference, qty) = (batch_ref(name), stock(units));
+        self.run(&Command::ChangeBatchQuantity(ChangeBatchQuantity { sku: sku(), reference, qty }))
+    }
+
+    pub(crate) fn reschedule(&mut self, name: &str, days: Option<i64>) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let (reference, eta) = (batch_ref(name), days.map(day));
+        self.run(&Command::ChangeBatchEta(ChangeBatchEta { sku: sku(), reference, eta }))
+    }
+
+    pub(crate) fn receive(
+        &mut self,
+        name: &str,
+        units: u64,
+        rest: Rest,
+    ) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let (reference, qty) = (batch_ref(name), qty(units));
+        self.run(&Command::ReceiveBatch(ReceiveBatch { sku: sku(), reference, qty, rest }))
+    }
+
+    pub(crate) fn cancel_batch(&mut self, name: &str) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let reference = batch_ref(name);
+        self.run(&Command::CancelBatch(CancelBatch { sku: sku(), reference }))
+    }
+
+    // ---- Promises ----
+
+    /// Asks for units on the usual terms, all of them or nothing; tells where they are.
+    pub(crate) fn allocate(&mut self, order_id: &str, units: u64) -> Result<String, Rejection> {
+        self.ask(order_id, ask(units))
+    }
+
+    pub(crate) fn ask(&mut self, order_id: &str, asked: Ask) -> Result<String, Rejection> {
+        let line = (sku(), LineId::default(), asked.qty, asked.terms);
+        let mut command = Allocate::new(OrderId::new(order_id).unwrap(), [line]).unwrap();
+        (command.when_short, command.hold) = (asked.when_short, asked.hold);
+        self.run(&Command::Allocate(command))?;
+        Ok(self.at(order_id))
+    }
+
+    pub(crate) fn confirm(&mut self, order_id: &str) -> Result<Outcome, Rejection> {
+        let order_id = OrderId::new(order_id).unwrap();
+        self.run(&Command::ConfirmHold(ConfirmHold { order_id })).map(|(outcome, _)| outcome)
+    }
+
+    pub(crate) fn extend(&mut self, order_id: &str, seconds: u64) -> Result<Outcome, Rejection> {
+        let (order_id, hold) = (OrderId::new(order_id).unwrap(), HoldSeconds::new(seconds).unwrap());
+        self.run(&Command::ExtendHold(ExtendHold { order_id, hold })).map(|(outcome, _)| outcome)
+    }
+
+    /// Changes a line; tells where its units are.
+    pub(crate) fn change(&mut self, order_id: &str, change: LineChange) -> Result<String, Rejection> {
+        self.run(&Command::ChangeLine(ChangeLine { sku: sku(), line: key(order_id), change }))?;
+        Ok(self.at(order_id))
+    }
+
+    pub(crate) fn cancel(&mut self, order_id: &str) -> Result<Outcome, Rejection> {
+        let order_id = OrderId::new(order_id).unwrap();
+        let command = Command::Deallocate(Deallocate { order_id, sku: Some(sku()), line: None });
+        self.run(&command).map(|(outcome, _)| outcome)
+    }
+
+    pub(crate) fn improve(&mut self) -> Outcome {
+        self.run(&Command::Improve(Improve { sku: sku() })).unwrap().0
+    }
+
+    /// Time passes, and what is due is done.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.keeper.now += time;
+        self.run(&Command::ApplyDue(ApplyDue { sku: sku() })).unwrap();
+    }
+
+    // ---- How it stands ----
+
+    /// The product with everything at hand.
+    pub(crate) fn product(&self) -> Product {
+        self.keeper.product(&sku()).expect("a known product")
+    }
+
+    pub(crate) fn line(&self, order_id: &str) -> &AcceptedLine {
+        &self.keeper.stored[&sku()].lines[&key(order_id)]
+    }
+
+    pub(crate) fn batch(&self, name: &str) -> &Batch {
+        &self.keeper.stored[&sku()].batches[&batch_ref(name)]
+    }
+
+    pub(crate) fn free(&self, name: &str) -> u64 {
+        self.batch(name).free()
+    }
+
+    pub(crate) fn state(&self, order_id: &str) -> &'static str {
+        self.line(order_id).state().name()
+    }
+
+    pub(crate) fn promise(&self, order_id: &str) -> Promise {
+        let eta = |reference: &BatchRef| -> Eta { self.keeper.stored[&sku()].batches[reference].eta };
+        self.line(order_id).promise(eta)
+    }
+
+    /// Where a line's units are: `3 in b, 2 wait`.
+    pub(crate) fn at(&self, order_id: &str) -> String {
+        let line = self.line(order_id);
+        let mut places: Vec<(String, u64)> = Vec::new();
+        for (batch, part) in line.placements() {
+            let place = format!("in {batch}");
+            match places.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, units)) => *units += part.qty.units(),
+                None => places.push((place, part.qty.units())),
+            }
+        }
+        places.sort();
+        let others = [
+            ("wait", line.backordered()),
+            ("dropped", line.dropped),
+            ("cancelled", line.cancelled),
+            ("lapsed", line.lapsed),
+        ];
+        places.extend(others.map(|(place, units)| (place.to_owned(), units)));
+        let places = places.iter().filter(|(_, units)| *units > 0);
+        places.map(|(place, units)| format!("{units} {place}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Events since the last call.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.keeper.log).into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Their names.
+    pub(crate) fn told(&mut self) -> Vec<&'static str> {
+        self.events().iter().map(Event::name).collect()
+    }
+
+    /// Their names, and whose lines they are about.
+    pub(crate) fn told_of_lines(&mut self) -> Vec<(&'static str, String)> {
+        let events = self.events();
+        events.iter().filter_map(|event| Some((event.name(), event.line()?.order_id.to_string()))).collect()
+    }
+}
+
+/// A change of quantity.
+pub(crate) fn units(units: u64) -> LineChange {
+    LineChange { qty: Some(qty(units)), ..LineChange::default() }
+}

@@ -1,0 +1,71 @@
+//! The sweeper: a background job that does what is due of products nobody asks for at the moment.
+//!
+//! Nothing depends on it being in time: whoever reads or writes a product does first what is due of it (rule 13). It sees to it that
+//! expired holds are told to the rest of the company, and that those who wait are served, even when nobody comes by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_domain::Command;
+use allocation_domain::commands::ApplyDue;
+use tokio_util::sync::CancellationToken;
+
+use crate::group_commit::{Commands, HandlerError};
+use crate::message_bus::Message;
+use crate::ports::clock::{Clock, Entropy};
+use crate::ports::reader::Reader;
+use crate::wire::Cause;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many products it takes on at once.
+const PAGE: usize = 256;
+
+/// Looks for what is due, and has it done.
+pub struct Sweeper {
+    /// Finds products of which something is due.
+    pub reader: Arc<dyn Reader>,
+    /// Has it done.
+    pub commands: Arc<dyn Commands>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Names what it does.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Sweeper {
+    /// Sweeps once a second until told to stop.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(%error, "can't do what is due; trying again");
+            }
+        }
+    }
+
+    /// Does all that is due by now.
+    ///
+    /// # Errors
+    /// When the store can't do its part, or too much waits.
+    pub async fn sweep(&self) -> Result<(), HandlerError> {
+        loop {
+            let due = self.reader.due(None, PAGE).await?;
+            let found = due.len();
+            let correlation: Arc<str> = self.entropy.uuid(self.clock.now()).to_string().into();
+            let sweeps = due.into_iter().map(|sku| {
+                let cause = Cause { correlation: correlation.clone(), actor: "sweeper".into(), traceparent: None };
+                self.commands.handle(Message::new(Command::ApplyDue(ApplyDue { sku }), cause))
+            });
+            // All at once, so that they share a unit of work.
+            for swept in futures_util::future::join_all(sweeps).await {
+                drop(swept?);
+            }
+            if found < PAGE {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Random histories: a store, with the service layer and the domain above it, does what the reference model does.
+
+use std::collections::BTreeMap;
+
+use allocation_domain::{Rejection, Sku};
+use allocation_model::worlds::World;
+use allocation_model::{BatchView, LineView, Model, Outcome, ProductView, Refused, Step, steps};
+use allocation_service_layer::MessageBus;
+use allocation_service_layer::handlers::{Reply, Verdict};
+use allocation_service_layer::ports::clock::Clock;
+use allocation_service_layer::ports::database::{ProductRepository, Selection, Transaction};
+use allocation_service_layer::verify::{Findings, ProductBooks, check};
+use allocation_service_layer::views;
+use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+
+use super::{Fixture, Store};
+use crate::shorthand::message;
+
+/// Histories on each store; `SOAK=100` tries a hundred times as many.
+const HISTORIES: u32 = 500;
+
+/// Each history in a world of its own, so that one store serves all of them.
+pub async fn a_random_history_goes_as_the_model_says<S: Store>(fixture: Fixture<S>) {
+    let soak = std::env::var("SOAK").ok().and_then(|soak| soak.parse::<u32>().ok()).unwrap_or(1);
+    let mut runner = TestRunner::new(ProptestConfig { cases: HISTORIES * soak, ..ProptestConfig::default() });
+    let worlds = std::sync::atomic::AtomicU64::new(0);
+    let (bus, runtime) = (fixture.bus(), tokio::runtime::Handle::current());
+    let tried = tokio::task::spawn_blocking(move || {
+        runner.run(&steps::steps(2, 1..36), |history| {
+            let world = World(worlds.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            runtime.block_on(try_history(&fixture, &bus, world, &history))
+        })
+    });
+    let tried = tried.await.expect("histories do not panic");
+    match tried {
+        Ok(()) => {}
+        Err(TestError::Fail(why, history)) => panic!("{why}\nin the history {history:#?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+async fn try_history<S: Store>(
+    fixture: &Fixture<S>,
+    bus: &MessageBus<S>,
+    world: World,
+    history: &[Step],
+) -> Result<(), TestCaseError> {
+    // Time only goes forward, and steps name days from where histories begin: each history begins a day that is as good.
+    fixture.clock.set(steps::START);
+    let mut model = Model::new(fixture.clock.now());
+    for step in history {
+        match step {
+            Step::Wait(time) => {
+                fixture.clock.advance(time.unsigned_abs());
+                model.advance(*time);
+            }
+            Step::Do(command) => {
+                let command = world.command(command);
+                let expected = model.apply(&command);
+                let verdict = bus.handle(message(command)).await.map_err(|why| TestCaseError::fail(why.to_string()))?;
+                prop_assert_eq!(answer(&verdict), expected.map(news), "the answer to {:?}", step);
+            }
+        }
+    }
+    for sku in model.skus().cloned().collect::<Vec<_>>() {
+        let books = books(fixture, &sku).await;
+        let mut findings = Findings::default();
+        check(&books, &mut findings);
+        prop_assert_eq!(&findings.differences, &Vec::<String>::new());
+        let expected = model.product(&sku);
+        let stored = stored(&books);
+        prop_assert!(stored == expected, "{sku} is\n{stored:#?}\nand should be\n{expected:#?}");
+    }
+    compare_reads(fixture, bus, &model.read()).await
+}
+
+/// What readers see is the world with what is due done.
+async fn compare_reads<S: Store>(
+    fixture: &Fixture<S>,
+    bus: &MessageBus<S>,
+    model: &Model,
+) -> Result<(), TestCaseError> {
+    for sku in model.skus() {
+        let view = views::product(&fixture.store, bus, sku).await.expect("the store works");
+        let (Some(view), Some(expected)) = (view, model.product(sku)) else { panic!("{sku} is known") };
+        prop_assert_eq!(
+            (view.available, view.backordered, view.queued, view.settings),
+            (expected.available, expected.backordered, expected.queued, expected.settings)
+        );
+        for (key, line) in &expected.lines {
+            let order = views::order(&fixture.store, bus, &key.order_id).await.expect("the store works");
+            let found = order.iter().find(|found| found.sku == *sku && found.key == *key);
+            let placements = |view: &views::LineView| -> BTreeMap<_, _> {
+                view.placements.iter().map(|placement| (placement.batch.clone(), placement.qty)).collect()
+            };
+            let found = found.map(|found| (found.state, placements(found), found.backordered, found.held_until));
+            prop_assert_eq!(found, Some((line.state, line.placements.clone(), line.backordered, line.until)));
+        }
+    }
+    Ok(())
+}
+
+async fn books<S: Store>(fixture: &Fixture<S>, sku: &Sku) -> ProductBooks {
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    let wanted = Selection { skus: [sku.clone()].into(), ..Selection::default() };
+    tx.load(&wanted).await.expect("a load");
+    let books = tx.books(sku).await.expect("the books");
+    tx.end().await.expect("an end");
+    books
+}
+
+fn stored(books: &ProductBooks) -> Option<ProductView> {
+    let product = books.product.as_ref()?;
+    let batches = product.batches().iter().map(|batch| {
+        let view = BatchView {
+            quantity: batch.quantity.units(),
+            held: batch.held,
+            allocated: batch.allocated,
+            eta: batch.eta,
+            cancelled: batch.cancelled,
+        };
+        (batch.reference.clone(), view)
+    });
+    let lines = books.lines.iter().map(|line| {
+        let mut placements = BTreeMap::new();
+        for (batch, part) in line.placements() {
+            *placements.entry(batch.clone()).or_default() += part.qty.units();
+        }
+        let view = LineView {
+            state: line.state().name(),
+            requested: line.requested.units(),
+            placements,
+            backordered: line.backordered(),
+            queued: line.queued,
+            dropped: line.dropped,
+            cancelled: line.cancelled,
+            lapsed: line.lapsed,
+            until: line.hold,
+            terms: line.terms,
+        };
+        (line.key.clone(), view)
+    });
+    Some(ProductView {
+        settings: product.settings(),
+        batches: batches.collect(),
+        lines: lines.collect(),
+        available: product.available(),
+        backordered: product.backordered(),
+        queued: product.queued(),
+    })
+}
+
+/// Whether something is new, as far as the answer says it.
+fn answer(verdict: &Verdict) -> Result<bool, Refused> {
+    use allocation_domain::product::Declared;
+    match verdict {
+        Ok(Reply::Product(reply)) => Ok(reply.declared == Declared::New),
+        Ok(Reply::Batch(reply)) => Ok(reply.declared == Declared::New),
+        Ok(Reply::Order(reply)) => Ok(reply.created),
+        Ok(Reply::Repaired(_) | Reply::Done) => Ok(false),
+        Err(rejection) => Err(refused(rejection)),
+    }
+}
+
+fn news(outcome: Outcome) -> bool {
+    outcome == Outcome::New
+}
+
+fn refused(rejection: &Rejection) -> Refused {
+    match rejection {
+        Rejection::UnknownSku(_) => Refused::UnknownSku,
+        Rejection::UnknownBatch { .. } => Refused::UnknownBatch,
+        Rejection::UnknownOrder(_) => Refused::UnknownOrder,
+        Rejection::UnknownLine { .. } => Refused::UnknownLine,
+        Rejection::BatchExists { .. } => Refused::BatchExists,
+        Rejection::PreconditionFailed { .. } => Refused::PreconditionFailed,
+        Rejection::NotAllowed { .. } => Refused::NotAllowed,
+        Rejection::LineConflict(_) => Refused::Conflict,
+        Rejection::Short(_) => Refused::Short,
+        Rejection::QueueFull { .. } => Refused::QueueFull,
+        Rejection::LogInconsistent { .. } => Refused::Invalid,
+    }
+}
