@@ -331,7 +331,7 @@ pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &Or
     let skus = lines.iter().map(|stored| stored.sku.clone()).collect();
     let present = Present::of(reader, foresight, skus).await?;
     let unsettled = |stored: &StoredLine| matches!(stored.line.state(), LineState::Held | LineState::Backordered);
-    if present.0.is_empty() && lines.iter().any(unsettled) {
+    if lines.iter().any(unsettled) {
         // What was due may have been done since they were read.
         lines = reader.order(order_id).await?;
     }
