@@ -245,8 +245,15 @@ impl Present {
 
 /// Products with what is due of them done. Only those with holds can have anything due.
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
-    let holding = products.iter().filter(|product| product.held() > 0).map(|product| product.sku().clone()).collect();
-    let mut present = Present::of(reader, foresight, holding).await?;
+    let holding: BTreeSet<Sku> =
+        products.iter().filter(|product| product.held() > 0).map(|product| product.sku().clone()).collect();
+    let mut present = Present::of(reader, foresight, holding.clone()).await?;
+    // What was due of the others may have been done since they were read.
+    let others: Vec<Sku> = holding.into_iter().filter(|sku| !present.0.contains_key(sku)).collect();
+    if !others.is_empty() {
+        let read_again = reader.products_named(&others).await?;
+        present.0.extend(read_again.into_iter().map(|product| (product.sku().clone(), product)));
+    }
     let now = |product: Product| present.0.remove(product.sku()).unwrap_or(product);
     Ok(products.into_iter().map(now).collect())
 }
@@ -310,19 +317,30 @@ pub async fn queue(
 ) -> StoreResult<Option<Vec<QueueView>>> {
     let present = Present::of(reader, foresight, BTreeSet::from([sku.clone()])).await?;
     let today = reader.now().await?.date();
-    let waiting = reader.queue(sku, after, limit).await?;
-    if waiting.is_empty() && reader.products_named(std::slice::from_ref(sku)).await?.is_empty() {
-        return Ok(None);
-    }
     let units = |line: &AcceptedLine, accepted: u64| -> u64 {
         line.waiting().filter(|part| part.accepted == accepted).map(|part: &Part| part.qty.units()).sum()
     };
-    let views = waiting.iter().filter_map(|(stored, accepted)| {
-        let now = present.0.get(sku).and_then(|product| product.line(&stored.line.key));
-        let qty = units(now.unwrap_or(&stored.line), *accepted);
-        (qty > 0).then(|| QueueView { line: present.line(stored, today), accepted: *accepted, qty })
-    });
-    Ok(Some(views.collect()))
+    let (mut views, mut after) = (Vec::new(), after);
+    loop {
+        let waiting = reader.queue(sku, after, limit).await?;
+        // Some may have been served by what is due, so that a page of the store is no page any more.
+        let more = waiting.len() == limit && !present.0.is_empty();
+        after = waiting.last().map(|(stored, accepted)| stored.line.seniority(*accepted));
+        let still = waiting.iter().filter_map(|(stored, accepted)| {
+            let now = present.0.get(sku).and_then(|product| product.line(&stored.line.key));
+            let qty = units(now.unwrap_or(&stored.line), *accepted);
+            (qty > 0).then(|| QueueView { line: present.line(stored, today), accepted: *accepted, qty })
+        });
+        let room = limit - views.len();
+        views.extend(still.take(room));
+        if views.len() == limit || !more {
+            break;
+        }
+    }
+    if views.is_empty() && reader.products_named(std::slice::from_ref(sku)).await?.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(views))
 }
 
 /// All lines of an order; none when it is unknown.

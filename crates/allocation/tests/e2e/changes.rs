@@ -152,7 +152,7 @@ async fn a_cancelled_order_answers_with_what_became_of_it(on: On) {
     store.assert_balanced().await;
 }
 
-/// Makes a line of five lamps of its own for each command, in the state named; those whose hold is to end are waited for.
+/// Makes a line of five units of a product of its own, in this state; a hold that is to end is waited for.
 async fn line_in(service: &Service, state: &str, sku: &str) {
     let order = format!("/v1/orders/of-{sku}");
     let stock = if state == "backordered" { 2 } else { 20 };

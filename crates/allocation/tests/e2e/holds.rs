@@ -1,5 +1,8 @@
 //! Promises for a while: rules 13 and 14.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::{On, Service, Store, at_once, fate, from_then_on, instant, now, on_both_stores};
@@ -8,6 +11,7 @@ on_both_stores!(
     a_hold_lasts_until_its_second_and_has_ended_for_every_reader_from_then_on,
     lines_listed_by_state_are_those_that_are_in_it_by_now,
     a_queue_read_in_pages_leaves_nobody_out_when_a_hold_has_just_ended,
+    nobody_sees_a_hold_that_has_ended_while_its_end_is_being_stored,
     whoever_writes_from_then_on_finds_the_units_free,
     an_ended_hold_is_told_and_its_units_go_to_those_who_wait_though_nobody_asks,
     a_confirmed_hold_lasts_and_confirming_again_does_nothing,
@@ -149,6 +153,60 @@ async fn a_queue_read_in_pages_leaves_nobody_out_when_a_hold_has_just_ended(on: 
     })
     .await;
     assert_eq!(found, ["w2", "w3", "w4", "w5"], "w1 has what was held");
+}
+
+async fn nobody_sees_a_hold_that_has_ended_while_its_end_is_being_stored(on: On) {
+    const PRODUCTS: usize = 40;
+    let store = Store::new(on).await;
+    let service = store.serve().await;
+    let ends: Vec<Mutex<String>> = (0..PRODUCTS).map(|_| Mutex::default()).collect();
+    at_once(0..PRODUCTS, async |n| {
+        let sku = format!("S{n}");
+        service.batch(&sku, "b", json!({"qty": 10})).await;
+        let held = json!({"lines": [{"sku": sku, "qty": 8}], "hold_seconds": 2});
+        let held = service.put(&format!("/v1/orders/h{n}"), held).await.expect(201).json();
+        *ends[n].lock().unwrap() = until(&held["lines"][0]);
+        let waits = json!({"lines": [{"sku": sku, "qty": 9}], "when_short": "backorder"});
+        service.put(&format!("/v1/orders/w{n}"), waits).await.expect(201);
+    })
+    .await;
+    // Readers go on until all ends are stored, which the program does by itself within a second.
+    let stored = AtomicBool::new(false);
+    let readers = at_once(0..16, async |reader| {
+        for n in (0..PRODUCTS).cycle().skip(reader * 7) {
+            if stored.load(Ordering::Relaxed) {
+                return;
+            }
+            let (asked, end) = (now(), ends[n].lock().unwrap().clone());
+            let (product, order) = match reader % 4 {
+                0 => (Some(service.product(&format!("S{n}")).await), None),
+                1 => (None, Some((service.fate(&format!("h{n}")).await, "lapsed: lapsed 8"))),
+                2 => (None, Some((service.fate(&format!("w{n}")).await, "allocated: b 9"))),
+                _ => {
+                    let products = service.products().await;
+                    (products.into_iter().find(|product| product["sku"] == format!("S{n}")), None)
+                }
+            };
+            if asked >= end {
+                if let Some(product) = product {
+                    assert_eq!((&product["held"], &product["backordered"]), (&json!(0), &json!(0)), "{product}");
+                }
+                if let Some((is, shall_be)) = order {
+                    assert_eq!(is, shall_be);
+                }
+            }
+        }
+    });
+    let watch = async {
+        allocation_testing::eventually("all ends in the feed", async || {
+            let page = service.get("/v1/events?limit=1000").await.expect(200).text;
+            (page.matches("allocation.hold_expired.v1").count() == PRODUCTS).then_some(())
+        })
+        .await;
+        stored.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(readers, watch);
+    store.assert_balanced().await;
 }
 
 async fn whoever_writes_from_then_on_finds_the_units_free(on: On) {
