@@ -1,10 +1,12 @@
 //! From columns to the domain's types and back, alike for every store. What a store holds was checked when it was written, so a value
 //! that does not fit is a damaged store.
 
+use std::cmp::Reverse;
+
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Part, Quantity, Settings, Sku, Split,
-    Terms,
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Part, Quantity, Seniority, Settings,
+    Sku, Split, Terms,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
 use time::{Date, OffsetDateTime};
@@ -46,6 +48,11 @@ pub(crate) fn storable(now: OffsetDateTime) -> OffsetDateTime {
 
 pub(crate) fn line_key(order_id: &str, line: &str) -> StoreResult<LineKey> {
     Ok(LineKey { order_id: OrderId::new(order_id).map_err(damaged)?, line: LineId::new(line).map_err(damaged)? })
+}
+
+/// Where to go on in a queue: priority and acceptance, below every seniority when it begins.
+pub(crate) fn begin_after(after: Option<Seniority>) -> (i32, i64) {
+    after.map_or((i32::MAX, -1), |(Reverse(priority), accepted)| (priority, number(accepted)))
 }
 
 /// A product's columns.

@@ -45,6 +45,21 @@ pub enum Split {
     Parts(Quantity),
 }
 
+impl Split {
+    /// Whether it may come from several.
+    pub fn is_allowed(self) -> bool {
+        self != Self::Never
+    }
+
+    /// The smallest part but the remainder; of no meaning where there are none.
+    pub fn least(self) -> Quantity {
+        match self {
+            Self::Never => Quantity::ONE,
+            Self::Parts(least) => least,
+        }
+    }
+}
+
 /// What a line's placements must obey, and when it is its turn.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Terms {
@@ -315,11 +330,9 @@ impl AcceptedLine {
     }
 
     /// Ends the line: whatever is ordered is so no longer.
-    pub(crate) fn close(&mut self) -> u64 {
-        let units = self.ordered();
+    pub(crate) fn close(&mut self) {
         self.parts.clear();
         self.hold = None;
         self.queued = 0;
-        units
     }
 }

@@ -4,7 +4,6 @@ mod common;
 
 use allocation_domain::commands::Rest;
 use allocation_domain::product::SupplyChange;
-use allocation_domain::states::{self, Answer, BatchCommand, LineCommand};
 use allocation_domain::{BatchQuantity, BatchState, Event, LineState, PartKey, Promise, Rejection, Settings, arrival};
 use allocation_model::Outcome;
 use common::{Bench, ask, batch_ref, day, key, stock, units};
@@ -310,21 +309,4 @@ fn a_shipment_is_ready_on_its_day_but_never_before_tomorrow() {
     assert_eq!(arrival(Some(day(12)), today), day(12));
     assert_eq!(arrival(Some(day(3)), today), day(11), "overdue");
     assert_eq!(arrival(Some(today), today), day(11));
-}
-
-#[test]
-fn the_tables_of_states_refuse_what_has_ended() {
-    for command in LineCommand::ALL {
-        let ended = [LineState::Lapsed, LineState::Cancelled].map(|state| states::line(command, state));
-        let expected = match command {
-            LineCommand::AskAgain => [Answer::AsNew, Answer::No],
-            LineCommand::Cancel => [Answer::Same, Answer::Same],
-            LineCommand::Confirm | LineCommand::Extend | LineCommand::Change => [Answer::No, Answer::No],
-        };
-        assert_eq!(ended, expected, "{command:?}");
-    }
-    for command in BatchCommand::ALL {
-        let answer = states::batch(command, BatchState::Cancelled);
-        assert_eq!(answer, if command == BatchCommand::Cancel { Answer::Same } else { Answer::No }, "{command:?}");
-    }
 }

@@ -3,9 +3,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use allocation_domain::{AcceptedLine, Batch, Rejection};
 use allocation_model::{BatchView, LineView, Model, Refused, Step, steps};
 use common::{Done, Keeper};
 use proptest::prelude::*;
@@ -18,51 +15,6 @@ fn histories(cases: u32) -> ProptestConfig {
     // The default generator of randomness is made for secrets, and takes longer than all that is tried with it.
     let rng_algorithm = RngAlgorithm::XorShift;
     ProptestConfig { cases: cases * soak, failure_persistence: None, rng_algorithm, ..ProptestConfig::default() }
-}
-
-fn refused(rejection: &Rejection) -> Refused {
-    match rejection {
-        Rejection::UnknownSku(_) => Refused::UnknownSku,
-        Rejection::UnknownBatch { .. } => Refused::UnknownBatch,
-        Rejection::UnknownOrder(_) => Refused::UnknownOrder,
-        Rejection::UnknownLine { .. } => Refused::UnknownLine,
-        Rejection::BatchExists { .. } => Refused::BatchExists,
-        Rejection::PreconditionFailed { .. } => Refused::PreconditionFailed,
-        Rejection::NotAllowed { .. } => Refused::NotAllowed,
-        Rejection::LineConflict(_) => Refused::Conflict,
-        Rejection::Short(_) => Refused::Short,
-        Rejection::QueueFull { .. } => Refused::QueueFull,
-        Rejection::LogInconsistent { .. } => Refused::Invalid,
-    }
-}
-
-fn batch_view(batch: &Batch) -> BatchView {
-    BatchView {
-        quantity: batch.quantity.units(),
-        held: batch.held,
-        allocated: batch.allocated,
-        eta: batch.eta,
-        cancelled: batch.cancelled,
-    }
-}
-
-fn line_view(line: &AcceptedLine) -> LineView {
-    let mut placements = BTreeMap::new();
-    for (reference, part) in line.placements() {
-        *placements.entry(reference.clone()).or_default() += part.qty.units();
-    }
-    LineView {
-        state: line.state().name(),
-        requested: line.requested.units(),
-        placements,
-        backordered: line.backordered(),
-        queued: line.queued,
-        dropped: line.dropped,
-        cancelled: line.cancelled,
-        lapsed: line.lapsed,
-        until: line.hold,
-        terms: line.terms,
-    }
 }
 
 /// The world twice.
@@ -85,7 +37,12 @@ impl Both {
             Step::Do(command) => {
                 let done = self.keeper.run(command).map(|Done { outcome, .. }| outcome);
                 let expected = self.model.apply(command);
-                prop_assert_eq!(done.map_err(|rejection| refused(&rejection)), expected, "the answer to {:?}", step);
+                prop_assert_eq!(
+                    done.map_err(|rejection| Refused::from(&rejection)),
+                    expected,
+                    "the answer to {:?}",
+                    step
+                );
             }
         }
         prop_assert!(self.keeper.complaints.is_empty(), "{}", self.keeper.complaints.join("\n"));
@@ -101,12 +58,12 @@ impl Both {
             prop_assert!(stored.batches.keys().eq(expected.batches.keys()), "batches of {} after {:?}", sku, step);
             for (reference, batch) in &stored.batches {
                 let expected = &expected.batches[reference];
-                prop_assert_eq!(&batch_view(batch), expected, "batch {} of {} after {:?}", reference, sku, step);
+                prop_assert_eq!(&BatchView::from(batch), expected, "batch {} of {} after {:?}", reference, sku, step);
             }
             prop_assert!(stored.lines.keys().eq(expected.lines.keys()), "lines of {} after {:?}", sku, step);
             for (key, line) in &stored.lines {
                 let expected = &expected.lines[key];
-                prop_assert_eq!(&line_view(line), expected, "{:?} of {} after {:?}", key, sku, step);
+                prop_assert_eq!(&LineView::from(line), expected, "{:?} of {} after {:?}", key, sku, step);
             }
             prop_assert_eq!(
                 (product.settings(), product.available(), product.backordered(), product.queued()),

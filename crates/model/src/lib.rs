@@ -6,7 +6,8 @@
 //! knows many products and orders over many of them. [`steps`] gives random histories to try it with.
 //!
 //! **What it may know.** Of the domain only what callers say: commands, and the ids, quantities and terms in them. None of its logic,
-//! none of its state, none of its events; an error in the one must not be an error in the other. No I/O.
+//! none of its state, none of its events; an error in the one must not be an error in the other. No I/O. `told.rs` alone reads what the
+//! domain came to, to put it into the model's words for comparing.
 //!
 //! **What it leaves open.** Sequence numbers: seniority is a count of acceptances, and a declaration's precondition that names
 //! revisions is taken as "the batch is known". When the rules name no order, it is this: parts of one line that were accepted together
@@ -21,6 +22,7 @@ mod choosing;
 mod model;
 pub mod steps;
 mod stock;
+mod told;
 pub mod worlds;
 
 pub use model::{Model, Outcome, Refused};

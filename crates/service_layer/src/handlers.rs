@@ -332,14 +332,7 @@ pub fn allocate<T: Transaction>(cmd: &Allocate, uow: &mut UnitOfWork<T>) -> Verd
     }
     let plans = match plan(cmd, |sku| uow.product(sku)) {
         Ok(plans) => plans,
-        Err(rejection) => {
-            if let Rejection::Short(shortages) = &rejection {
-                for shortage in shortages {
-                    uow.product_mut(&shortage.sku).expect("known, see above").refuse(shortage);
-                }
-            }
-            return Err(rejection);
-        }
+        Err(rejection) => return Err(refused(rejection, uow)),
     };
     let mut created = false;
     for (sku, plan) in plans {
@@ -349,6 +342,16 @@ pub fn allocate<T: Transaction>(cmd: &Allocate, uow: &mut UnitOfWork<T>) -> Verd
     }
     let view = |line: &OrderLine| LineView::of(uow.product(&line.sku)?, &line.key);
     Ok(Reply::Order(OrderReply { created, lines: cmd.lines().iter().filter_map(view).collect() }))
+}
+
+/// Lets products that are short note it (rule 26).
+fn refused<T: Transaction>(rejection: Rejection, uow: &mut UnitOfWork<T>) -> Rejection {
+    if let Rejection::Short(shortages) = &rejection {
+        for shortage in shortages {
+            uow.product_mut(&shortage.sku).expect("a product that is short is at hand").refuse(shortage);
+        }
+    }
+    rejection
 }
 
 /// What every product would do for an order; all of them agree.
@@ -437,8 +440,10 @@ pub fn change_line<T: Transaction>(cmd: &ChangeLine, uow: &mut UnitOfWork<T>) ->
     let product = uow
         .product(&cmd.sku)
         .ok_or_else(|| Rejection::UnknownLine { order_id: cmd.line.order_id.clone(), sku: cmd.sku.clone() })?;
-    if let Some(changed) = product.with_line_changed(&cmd.line, &cmd.change)? {
-        *uow.product_mut(&cmd.sku).expect("seen above") = changed;
+    match product.with_line_changed(&cmd.line, &cmd.change) {
+        Ok(None) => {}
+        Ok(Some(changed)) => *uow.product_mut(&cmd.sku).expect("seen above") = changed,
+        Err(rejection) => return Err(refused(rejection, uow)),
     }
     Ok(order_reply(uow, &[(cmd.sku.clone(), cmd.line.clone())]))
 }

@@ -52,7 +52,7 @@ impl Sweeper {
     /// When the store can't do its part, or too much waits.
     pub async fn sweep(&self) -> Result<(), HandlerError> {
         loop {
-            let due = self.reader.due(None, PAGE).await?;
+            let due = self.reader.due(None, PAGE).await?.skus;
             let found = due.len();
             let correlation: Arc<str> = self.entropy.uuid(self.clock.now()).to_string().into();
             let sweeps = due.into_iter().map(|sku| {

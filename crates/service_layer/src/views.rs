@@ -212,33 +212,33 @@ impl LineView {
     }
 }
 
-/// What is due, done: products as they are by now, and those of their lines that this has changed.
-struct Present(BTreeMap<Sku, Product>);
+/// What is due, done.
+struct Present {
+    /// The day it is.
+    today: Date,
+    /// Products of which something was due, as they are by now, with those of their lines at hand that this has changed.
+    products: BTreeMap<Sku, Product>,
+}
 
 impl Present {
     /// Of these products; of all others nothing is due.
     async fn of(reader: &dyn Reader, foresight: &dyn Foresight, skus: BTreeSet<Sku>) -> StoreResult<Self> {
         let skus: Vec<Sku> = skus.into_iter().collect();
-        if skus.is_empty() {
-            return Ok(Self(BTreeMap::new()));
-        }
         let due = reader.due(Some(&skus), skus.len()).await?;
-        if due.is_empty() {
-            return Ok(Self(BTreeMap::new()));
-        }
-        let products = foresight.foresee(&due).await?;
-        Ok(Self(products.into_iter().map(|product| (product.sku().clone(), product)).collect()))
+        let foreseen = if due.skus.is_empty() { Vec::new() } else { foresight.foresee(&due.skus).await? };
+        let products = foreseen.into_iter().map(|product| (product.sku().clone(), product)).collect();
+        Ok(Self { today: due.now.date(), products })
     }
 
-    fn line(&self, stored: &StoredLine, today: Date) -> LineView {
-        self.0
+    fn line(&self, stored: &StoredLine) -> LineView {
+        self.products
             .get(&stored.sku)
             .and_then(|product| LineView::of(product, &stored.line.key))
-            .unwrap_or_else(|| LineView::new(&stored.sku, &stored.line, |reference| stored.eta(reference), today))
+            .unwrap_or_else(|| LineView::new(&stored.sku, &stored.line, |reference| stored.eta(reference), self.today))
     }
 
     fn admits(&self, filter: &LineFilter, stored: &StoredLine) -> bool {
-        let changed = self.0.get(&stored.sku).and_then(|product| product.line(&stored.line.key));
+        let changed = self.products.get(&stored.sku).and_then(|product| product.line(&stored.line.key));
         filter.admits(changed.unwrap_or(&stored.line))
     }
 }
@@ -247,15 +247,17 @@ impl Present {
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
     let holding: BTreeSet<Sku> =
         products.iter().filter(|product| product.held() > 0).map(|product| product.sku().clone()).collect();
-    let mut present = Present::of(reader, foresight, holding.clone()).await?;
+    if holding.is_empty() {
+        return Ok(products);
+    }
+    let mut now = Present::of(reader, foresight, holding.clone()).await?.products;
     // What was due of the others may have been done since they were read.
-    let others: Vec<Sku> = holding.into_iter().filter(|sku| !present.0.contains_key(sku)).collect();
+    let others: Vec<Sku> = holding.into_iter().filter(|sku| !now.contains_key(sku)).collect();
     if !others.is_empty() {
         let read_again = reader.products_named(&others).await?;
-        present.0.extend(read_again.into_iter().map(|product| (product.sku().clone(), product)));
+        now.extend(read_again.into_iter().map(|product| (product.sku().clone(), product)));
     }
-    let now = |product: Product| present.0.remove(product.sku()).unwrap_or(product);
-    Ok(products.into_iter().map(now).collect())
+    Ok(products.into_iter().map(|product| now.remove(product.sku()).unwrap_or(product)).collect())
 }
 
 /// A product, if it is known.
@@ -287,16 +289,15 @@ pub async fn product_lines(
 ) -> StoreResult<Option<Vec<LineView>>> {
     // What is due first: it may be done, and be due no longer, by the time that the lines are read.
     let present = Present::of(reader, foresight, BTreeSet::from([sku.clone()])).await?;
-    let today = reader.now().await?.date();
     // Once something is due, the store's own filter knows less than we do: a line may be in another state by now.
     let (mut views, mut after) = (Vec::new(), after.cloned());
-    let known = if present.0.is_empty() { filter } else { &LineFilter::default() };
+    let known = if present.products.is_empty() { filter } else { &LineFilter::default() };
     loop {
         let lines = reader.product_lines(sku, known, after.as_ref(), limit).await?;
-        let more = lines.len() == limit && !present.0.is_empty();
+        let more = lines.len() == limit && !present.products.is_empty();
         after = lines.last().map(|last| last.line.key.clone());
         let admitted = lines.iter().filter(|line| present.admits(filter, line));
-        views.extend(admitted.map(|line| present.line(line, today)).take(limit - views.len()));
+        views.extend(admitted.map(|line| present.line(line)).take(limit - views.len()));
         if views.len() == limit || !more {
             break;
         }
@@ -316,7 +317,6 @@ pub async fn queue(
     limit: usize,
 ) -> StoreResult<Option<Vec<QueueView>>> {
     let present = Present::of(reader, foresight, BTreeSet::from([sku.clone()])).await?;
-    let today = reader.now().await?.date();
     let units = |line: &AcceptedLine, accepted: u64| -> u64 {
         line.waiting().filter(|part| part.accepted == accepted).map(|part: &Part| part.qty.units()).sum()
     };
@@ -324,12 +324,12 @@ pub async fn queue(
     loop {
         let waiting = reader.queue(sku, after, limit).await?;
         // Some may have been served by what is due, so that a page of the store is no page any more.
-        let more = waiting.len() == limit && !present.0.is_empty();
+        let more = waiting.len() == limit && !present.products.is_empty();
         after = waiting.last().map(|(stored, accepted)| stored.line.seniority(*accepted));
         let still = waiting.iter().filter_map(|(stored, accepted)| {
-            let now = present.0.get(sku).and_then(|product| product.line(&stored.line.key));
+            let now = present.products.get(sku).and_then(|product| product.line(&stored.line.key));
             let qty = units(now.unwrap_or(&stored.line), *accepted);
-            (qty > 0).then(|| QueueView { line: present.line(stored, today), accepted: *accepted, qty })
+            (qty > 0).then(|| QueueView { line: present.line(stored), accepted: *accepted, qty })
         });
         let room = limit - views.len();
         views.extend(still.take(room));
@@ -345,7 +345,10 @@ pub async fn queue(
 
 /// All lines of an order; none when it is unknown.
 pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &OrderId) -> StoreResult<Vec<LineView>> {
-    let (today, mut lines) = (reader.now().await?.date(), reader.order(order_id).await?);
+    let mut lines = reader.order(order_id).await?;
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
     let skus = lines.iter().map(|stored| stored.sku.clone()).collect();
     let present = Present::of(reader, foresight, skus).await?;
     let unsettled = |stored: &StoredLine| matches!(stored.line.state(), LineState::Held | LineState::Backordered);
@@ -353,7 +356,7 @@ pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &Or
         // What was due may have been done since they were read.
         lines = reader.order(order_id).await?;
     }
-    Ok(lines.iter().map(|line| present.line(line, today)).collect())
+    Ok(lines.iter().map(|line| present.line(line)).collect())
 }
 
 /// Which batches serve which SKUs of an order, as clients of the Python original ask: allocated placements only.

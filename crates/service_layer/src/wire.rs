@@ -193,16 +193,12 @@ struct TermsOut {
 
 impl From<&Terms> for TermsOut {
     fn from(terms: &Terms) -> Self {
-        let (split, min_split) = match terms.split {
-            Split::Never => (false, 1),
-            Split::Parts(least) => (true, least.units()),
-        };
         Self {
             priority: terms.priority,
             by: terms.by.map(date_text),
             not_before: terms.not_before.map(date_text),
-            split,
-            min_split,
+            split: terms.split.is_allowed(),
+            min_split: terms.split.least().units(),
         }
     }
 }

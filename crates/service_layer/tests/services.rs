@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use allocation_domain::commands::LineChange;
 use allocation_domain::product::Declared;
 use allocation_domain::{
     AcceptedLine, BatchRef, Command, Event, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku,
@@ -26,7 +27,8 @@ use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::fakes::{FakeDatabase, FakeNotifications, FakePublisher, FakeTransaction};
 use allocation_testing::shorthand::{
-    allocate, change_eta, change_quantity, create_batch, day, deallocate, declare_batch, message, order, sku,
+    allocate, change_eta, change_line, change_quantity, create_batch, day, deallocate, declare_batch, message, order,
+    qty, sku,
 };
 use proptest::prelude::*;
 use time::OffsetDateTime;
@@ -149,6 +151,20 @@ async fn out_of_stock_is_raised_once_for_each_product_that_ran_out() {
 }
 
 // ---- Taking back --------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_change_that_there_is_not_enough_for_is_out_of_stock_and_changes_nothing_else() {
+    let fixture = after([create_batch("b", "TABLE", 10, None), allocate("o1", &[("TABLE", 4)])]).await;
+    let before = fixture.store.order(&order("o1")).await.unwrap();
+    let more = LineChange { qty: Some(qty(20)), ..LineChange::default() };
+    for _ in 0..2 {
+        let refused = one(&fixture, change_line("o1", "TABLE", more)).await;
+        assert!(matches!(refused, Err(Rejection::Short(_))), "{refused:?}");
+    }
+    assert_eq!(names(&fixture).await, ["BatchCreated", "Allocated", "OutOfStock"]);
+    assert_eq!(fixture.store.order(&order("o1")).await.unwrap(), before);
+    fixture.assert_balanced().await;
+}
 
 #[tokio::test]
 async fn a_whole_order_is_cancelled_over_all_its_products() {

@@ -16,7 +16,7 @@ use allocation_service_layer::ports::database::{
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::notifications::Notifications;
-use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -262,10 +262,6 @@ impl ProductRepository for FakeTransaction {
 
 #[async_trait]
 impl Reader for FakeDatabase {
-    async fn now(&self) -> StoreResult<OffsetDateTime> {
-        Ok(self.clock.now())
-    }
-
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let state = self.state.lock().await;
         let skus: BTreeSet<&Sku> = skus.iter().collect();
@@ -313,11 +309,12 @@ impl Reader for FakeDatabase {
         Ok(lines.filter(|stored| stored.line.key.order_id == *order_id).collect())
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
         let due = |row: &&Row| row.lines.values().any(|line| line.hold.is_some_and(|until| until <= now));
         let rows = state.products.values().filter(due).map(|row| row.head.sku.clone());
-        Ok(rows.filter(|sku| among.is_none_or(|among| among.contains(sku))).take(limit).collect())
+        let skus = rows.filter(|sku| among.is_none_or(|among| among.contains(sku))).take(limit).collect();
+        Ok(Due { now, skus })
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {

@@ -4,13 +4,12 @@ mod event_log;
 mod reader;
 mod transaction;
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_domain::product::StoredProduct;
-use allocation_domain::{AcceptedLine, Batch, Seniority, Sku};
+use allocation_domain::{AcceptedLine, Batch, Sku};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
@@ -305,11 +304,6 @@ const WAITING: &str = "
        AND CASE WHEN l.min_split = 0 THEN p.qty ELSE least(coalesce(l.min_split, 1), p.qty) END <= $5
      ORDER BY p.sku, p.priority DESC, p.accepted LIMIT $4)
     ORDER BY 1 DESC, 2 LIMIT $4";
-
-/// The parameters `$2` and `$3` of [`WAITING`].
-fn begin_after(after: Option<Seniority>) -> (i32, i64) {
-    after.map_or((i32::MAX, -1), |(Reverse(priority), accepted)| (priority, rows::number(accepted)))
-}
 
 impl fmt::Debug for PostgresDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use allocation_domain::{
     AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, OrderId, Part, Product, Seniority, Sku,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
-use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use time::{Date, OffsetDateTime};
@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, WAITING, batch,
-    begin_after, get, line, product, store_error, versions, wanted_parts, with_parts,
+    get, line, product, store_error, versions, wanted_parts, with_parts,
 };
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
@@ -120,20 +120,20 @@ fn state(state: Option<LineState>) -> &'static str {
     }
 }
 
-/// All that is stored of one product: its head, batches, lines, parts and events.
-pub(super) const BOOKS: [&str; 5] = [
-    "SELECT p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve
-     FROM products p WHERE p.sku = $1",
-    "SELECT b.reference, b.quantity, b.held, b.allocated, b.eta, b.cancelled, b.revision FROM batches b WHERE b.sku = $1",
-    "SELECT l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
-            l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku
-     FROM lines l WHERE l.sku = $1",
-    "SELECT p.order_id, p.line, p.accepted, p.batch, p.qty FROM parts p WHERE p.sku = $1
-     ORDER BY p.order_id, p.line, p.accepted, p.batch NULLS LAST",
-    "SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence",
-];
+/// Questions for all that is stored of one product: its head, batches, lines, parts and events.
+pub(super) fn questions() -> [String; 5] {
+    [
+        format!("SELECT {PRODUCT} FROM products p WHERE p.sku = $1"),
+        format!("SELECT {BATCH} FROM batches b WHERE b.sku = $1"),
+        format!("SELECT {LINE} FROM lines l WHERE l.sku = $1"),
+        "SELECT p.order_id, p.line, p.accepted, p.batch, p.qty FROM parts p WHERE p.sku = $1
+         ORDER BY p.order_id, p.line, p.accepted, p.batch NULLS LAST"
+            .to_owned(),
+        "SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence".to_owned(),
+    ]
+}
 
-/// Puts the answers to [`BOOKS`] together.
+/// Puts the answers to [`questions`] together.
 pub(super) fn books(
     sku: Sku,
     now: OffsetDateTime,
@@ -170,10 +170,6 @@ pub(super) fn books(
 
 #[async_trait]
 impl Reader for PostgresDatabase {
-    async fn now(&self) -> StoreResult<OffsetDateTime> {
-        self.clock().await
-    }
-
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let sql = format!(
             "SELECT {PRODUCT}, clock_timestamp(), {BATCH} FROM unnest($1::text[]) k(sku)
@@ -220,7 +216,7 @@ impl Reader for PostgresDatabase {
     }
 
     async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
-        let (priority, accepted) = begin_after(after);
+        let (priority, accepted) = rows::begin_after(after);
         let sql = format!(
             "SELECT {LINE}, b.eta, n.accepted FROM ({WAITING}) n(priority, accepted, order_id, line)
              CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l
@@ -237,22 +233,33 @@ impl Reader for PostgresDatabase {
         Ok(lines.into_iter().map(|(line, ())| line).collect())
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
-        // A test's clock, or the server's.
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
+        // A test's clock, or the server's. Its row comes even when nothing is due.
         let now = self.options.clock.as_ref().map(|clock| rows::micros(clock.now()));
-        let clock = "coalesce($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)";
         let limit = number(limit as u64);
-        let name = |row: &Row| rows::sku(get(row, 0)?);
-        let Some(skus) = among else {
-            let sql = format!("SELECT DISTINCT l.sku FROM lines l WHERE l.held_until <= {clock} LIMIT $2");
-            return self.all(&sql, &[&now, &limit], name).await;
+        let read = |row: &Row| {
+            let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
+            Ok((rows::instant(get(row, 0)?)?, sku))
         };
-        let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-        let sql = format!(
-            "SELECT k.sku FROM unnest($3::text[]) k(sku)
-             WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= {clock}) LIMIT $2"
-        );
-        self.all(&sql, &[&now, &limit, &skus], name).await
+        let from = |due: &str| {
+            format!(
+                "SELECT n.now, d.sku
+                 FROM (SELECT coalesce($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) AS now OFFSET 0) n
+                 LEFT JOIN LATERAL ({due} LIMIT $2) d ON true"
+            )
+        };
+        let found = if let Some(skus) = among {
+            let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+            let of_these = "SELECT k.sku FROM unnest($3::text[]) k(sku)
+                            WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.now)";
+            self.all(&from(of_these), &[&now, &limit, &skus], read).await?
+        } else {
+            let of_all = "SELECT DISTINCT l.sku FROM lines l WHERE l.held_until <= n.now";
+            self.all(&from(of_all), &[&now, &limit], read).await?
+        };
+        let now =
+            found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
+        Ok(Due { now, skus: found.into_iter().filter_map(|(_, sku)| sku).collect() })
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -282,9 +289,9 @@ impl Reader for PostgresDatabase {
         // Products of which any row is left, one by one: their events are many, and of one product only are in memory.
         let names = "SELECT sku FROM products UNION SELECT sku FROM batches UNION SELECT DISTINCT sku FROM lines
                      UNION SELECT sku FROM parts UNION SELECT DISTINCT sku FROM events ORDER BY 1";
-        let mut questions = Vec::with_capacity(BOOKS.len());
-        for sql in BOOKS {
-            questions.push(tx.prepare(sql).await.map_err(store_error)?);
+        let mut questions = Vec::new();
+        for sql in self::questions() {
+            questions.push(tx.prepare(&sql).await.map_err(store_error)?);
         }
         for name in tx.query(names, &[]).await.map_err(store_error)? {
             let name: &str = get(&name, 0)?;

@@ -17,10 +17,10 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::reader::{BOOKS, books};
+use super::reader::{books, questions};
 use super::{
-    BATCH, LINE, LINE_COLUMNS, PARTS, PRODUCT, PostgresOptions, WAITING, batch, begin_after, get, line, product,
-    store_error, wanted_parts, with_parts,
+    BATCH, LINE, LINE_COLUMNS, PARTS, PRODUCT, PostgresOptions, WAITING, batch, get, line, product, store_error,
+    wanted_parts, with_parts,
 };
 use crate::rows::{self, ReadLine, count, number};
 
@@ -310,7 +310,7 @@ impl ProductRepository for PostgresTransaction {
         after: Option<Seniority>,
         limit: usize,
     ) -> StoreResult<Vec<Units>> {
-        let (priority, accepted) = begin_after(after);
+        let (priority, accepted) = rows::begin_after(after);
         let params: Vec<Param> = vec![
             Box::new(sku.as_str().to_owned()),
             Box::new(priority),
@@ -336,7 +336,7 @@ impl ProductRepository for PostgresTransaction {
 
     async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
         let named = || -> Vec<Param> { vec![Box::new(sku.as_str().to_owned())] };
-        let statements = BOOKS.iter().map(|sql| Statement::new(*sql, named())).collect();
+        let statements = questions().into_iter().map(|sql| Statement::new(sql, named())).collect();
         let answers = self.pipeline(statements, false).await?;
         let [heads, batches, lines, parts, events] = &answers[..] else {
             return Err(StoreError::Failed("as many answers as questions".into()));

@@ -4,7 +4,6 @@ mod event_log;
 mod reader;
 mod transaction;
 
-use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -231,7 +230,12 @@ fn walk(
 }
 
 /// The columns that [`product`] reads.
-const PRODUCT: &str = "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve";
+macro_rules! product_columns {
+    () => {
+        "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve"
+    };
+}
+const PRODUCT: &str = product_columns!();
 /// How many they are.
 const PRODUCT_COLUMNS: usize = 8;
 
@@ -251,7 +255,16 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
 }
 
 /// The columns that [`batch`] reads.
-const BATCH: &str = "reference, quantity, held, allocated, eta, cancelled, revision";
+macro_rules! batch_columns {
+    () => {
+        "reference, quantity, held, allocated, eta, cancelled, revision"
+    };
+}
+const BATCH: &str = batch_columns!();
+/// What is asked of every product in every unit of work: put together once.
+const PRODUCT_WITH_NEWEST: &str =
+    concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line FROM products WHERE sku = ?1");
+const OPEN_BATCHES: &str = concat!("SELECT ", batch_columns!(), " FROM batches WHERE sku = ?1 AND is_open");
 /// How many they are.
 const BATCH_COLUMNS: usize = 7;
 
@@ -339,8 +352,7 @@ fn waiting(
     after: Option<Seniority>,
     limit: usize,
 ) -> StoreResult<Vec<Units>> {
-    let (priority, accepted) =
-        after.map_or((i32::MAX, -1), |(Reverse(priority), accepted)| (priority, rows::number(accepted)));
+    let (priority, accepted) = rows::begin_after(after);
     let params = (sku.as_str(), priority, accepted, rows::number(limit as u64), rows::number(largest_free));
     named_units(connection, sku, WAITING, params)
 }

@@ -6,15 +6,15 @@ use std::iter::Peekable;
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Seniority, Sku};
 use allocation_service_layer::ports::database::StoreResult;
-use allocation_service_layer::ports::reader::{LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, Statement};
 use time::OffsetDateTime;
 
 use super::{
-    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, PRODUCT, PRODUCT_COLUMNS, SqliteDatabase, all, applied,
-    batch, chained, date_at, line, number_at, open_reader, product, store_error, text_at, waiting, walk,
+    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, OPEN_BATCHES, PRODUCT, PRODUCT_COLUMNS, SqliteDatabase, all,
+    applied, batch, chained, date_at, line, number_at, open_reader, product, store_error, text_at, waiting, walk,
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
@@ -24,11 +24,10 @@ fn with_open_batches(
     heads: Vec<StoredProduct>,
     now: OffsetDateTime,
 ) -> StoreResult<Vec<Product>> {
-    let open = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND is_open");
     heads
         .into_iter()
         .map(|mut stored| {
-            stored.batches = all(connection, &open, [stored.sku.as_str()], batch)?;
+            stored.batches = all(connection, OPEN_BATCHES, [stored.sku.as_str()], batch)?;
             Ok(Product::restore(stored, now))
         })
         .collect()
@@ -49,10 +48,6 @@ fn with_etas(connection: &Connection, sku: Sku, line: AcceptedLine) -> StoreResu
 
 #[async_trait]
 impl Reader for SqliteDatabase {
-    async fn now(&self) -> StoreResult<OffsetDateTime> {
-        Ok(rows::storable(self.clock.now()))
-    }
-
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let skus: BTreeSet<Sku> = skus.iter().cloned().collect();
         let now = rows::storable(self.clock.now());
@@ -121,22 +116,24 @@ impl Reader for SqliteDatabase {
         .await
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>> {
-        let now = rows::micros(self.clock.now());
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
+        let now = rows::storable(self.clock.now());
         let among = among.map(<[Sku]>::to_vec);
         self.read(move |tx| {
-            let Some(skus) = among else {
+            let until = rows::micros(now);
+            let Some(asked) = among else {
                 let sql = "SELECT DISTINCT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1 LIMIT ?2";
-                return all(tx, sql, (now, number(limit as u64)), |row| rows::sku(text_at(row, 0)?));
+                let skus = all(tx, sql, (until, number(limit as u64)), |row| rows::sku(text_at(row, 0)?))?;
+                return Ok(Due { now, skus });
             };
             let sql = "SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2 LIMIT 1";
-            let mut due = Vec::new();
-            for sku in skus {
-                if !all(tx, sql, (sku.as_str(), now), |_| Ok(()))?.is_empty() {
-                    due.push(sku);
+            let mut skus = Vec::new();
+            for sku in asked {
+                if !all(tx, sql, (sku.as_str(), until), |_| Ok(()))?.is_empty() {
+                    skus.push(sku);
                 }
             }
-            Ok(due)
+            Ok(Due { now, skus })
         })
         .await
     }

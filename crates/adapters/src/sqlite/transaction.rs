@@ -15,7 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::reader::books;
 use super::{
-    BATCH, LINE, PRODUCT_COLUMNS, all, batch, chained, line, named_units, product, store_error, waiting, walk,
+    BATCH, LINE, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, chained, line, named_units, product,
+    store_error, waiting, walk,
 };
 use crate::rows::{self, damaged, number};
 
@@ -165,14 +166,6 @@ impl SqliteTransaction {
         Ok(found)
     }
 }
-
-const PRODUCT_WITH_NEWEST: &str =
-    "SELECT sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve,
-            newest_order_id, newest_line
-     FROM products WHERE sku = ?1";
-
-const OPEN_BATCHES: &str = "SELECT reference, quantity, held, allocated, eta, cancelled, revision
-     FROM batches WHERE sku = ?1 AND is_open";
 
 /// Units in a batch that are held, of a priority of their own, or in rows of their own, in the order in which they lose their place.
 const RARE_LOSERS: &str = "SELECT order_id, line, accepted FROM (

@@ -8,7 +8,7 @@ use crate::commands::{LineChange, WhenShort};
 use crate::error::Rejection;
 use crate::events::{DeallocationReason, Event};
 use crate::ids::{BatchRef, Quantity};
-use crate::order_line::{AcceptedLine, LineKey, PartKey, Split, Terms};
+use crate::order_line::{AcceptedLine, LineKey, PartKey, Terms};
 use crate::states::{Answer, LineCommand};
 
 /// What became of a cancellation.
@@ -71,7 +71,7 @@ impl Product {
         let line = self.known_line(key);
         let ordered = line.ordered();
         let to = change.qty.map_or(ordered, Quantity::units);
-        let whole = terms.split == Split::Never;
+        let whole = !terms.split.is_allowed();
         // What is added counts as new; but what may not be split has one seniority.
         let accepted = line.parts.first().filter(|_| whole).map_or(self.version + 1, |part| part.accepted);
         self.change_line(key, |line| {
@@ -123,7 +123,7 @@ impl Product {
     /// Where so many more units of a line would come from.
     fn growth(&self, key: &LineKey, units: u64, when_short: WhenShort) -> Result<Growth, Rejection> {
         let line = self.known_line(key);
-        if line.terms.split == Split::Never {
+        if !line.terms.split.is_allowed() {
             return self.growth_as_a_whole(line, units, when_short);
         }
         let placements = self.named(self.would_take(line, units));

@@ -32,8 +32,7 @@ impl Product {
             let batch = self.batch_mut(reference);
             batch.held -= part.qty.units();
             batch.allocated += part.qty.units();
-            let (line, reference, split) =
-                (key.clone(), reference.clone(), line.terms.split != crate::order_line::Split::Never);
+            let (line, reference, split) = (key.clone(), reference.clone(), line.terms.split.is_allowed());
             self.raise(Event::Allocated { line, accepted: part.accepted, qty: part.qty, reference, split });
         }
         Ok(())

@@ -205,7 +205,7 @@ impl Product {
         reference: BatchRef,
         units: u64,
     ) {
-        let (qty, split) = (Quantity::part(units), split != Split::Never);
+        let (qty, split) = (Quantity::part(units), split.is_allowed());
         let batch = self.batch_mut(&reference);
         if let Some(until) = hold {
             batch.held += units;

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::fields::{Body, Faults, Field, PathFields, QueryFields, QueryQuantity, Unknown};
-use super::problem::Problem;
+use super::problem::{BodyProblems, Problem};
 use super::{Caused, MAX_LINES, WebState};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
@@ -303,10 +303,6 @@ impl From<PlacementView> for Placement {
 
 impl From<LineView> for Line {
     fn from(view: LineView) -> Self {
-        let (split, min_split) = match view.terms.split {
-            Split::Never => (false, 1),
-            Split::Parts(least) => (true, least.units()),
-        };
         Self {
             order_id: view.key.order_id.to_string(),
             sku: view.sku.to_string(),
@@ -326,8 +322,8 @@ impl From<LineView> for Line {
             priority: view.terms.priority,
             by: view.terms.by.map(date_text),
             not_before: view.terms.not_before.map(date_text),
-            split,
-            min_split,
+            split: view.terms.split.is_allowed(),
+            min_split: view.terms.split.least().units(),
             accepted: view.accepted,
         }
     }
@@ -425,12 +421,9 @@ fn reply(reply: Reply) -> Result<OrderReply, Problem> {
     responses(
         (status = 200, description = "All lines were known", body = Order),
         (status = 201, description = "At least one line is new", body = Order),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Another quantity, a cancelled line, not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn put_order(
@@ -529,13 +522,10 @@ async fn confirm_order(
     request_body = Extension,
     responses(
         (status = 200, description = "Extended", body = Order),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Nothing is held, or a hold has ended", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn extend_order(
@@ -567,13 +557,10 @@ async fn extend_order(
     request_body = LinePatch,
     responses(
         (status = 200, description = "The line as it is now", body = Line),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The order has no such line", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The line has ended, or there is not enough", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn patch_line(
@@ -640,12 +627,9 @@ async fn delete_line(
     post, path = "/v1/quotes", tag = "orders", request_body = OrderRequest,
     responses(
         (status = 200, description = "What it would be promised", body = Quote),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest>) -> Result<Json<Quote>, Problem> {

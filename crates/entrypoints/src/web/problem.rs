@@ -7,7 +7,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// What went wrong. `type` tells the kinds apart; `detail` is for people.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -66,6 +66,24 @@ struct LineConflict {
     /// The quantity that was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     accepted: Option<u64>,
+}
+
+/// What any request with a body may be answered, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "tells the document, and is never made")]
+pub(crate) enum BodyProblems {
+    /// Not JSON
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(Problem),
+    /// Body over 1 MiB
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Problem),
+    /// Not application/json
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(Problem),
+    /// Try again
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
 }
 
 impl Problem {

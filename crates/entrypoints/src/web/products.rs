@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::fields::{Body, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
 use super::orders::Line;
-use super::problem::Problem;
+use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
@@ -289,11 +289,8 @@ struct BacklogPage {
     responses(
         (status = 200, description = "Changed, or the same", body = Product),
         (status = 201, description = "New", body = Product),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn put_product(
@@ -353,13 +350,10 @@ async fn improve(
     request_body = Receipt,
     responses(
         (status = 200, description = "Received", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It is not expected, or the rest's reference is taken", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn post_receipt(
@@ -430,13 +424,10 @@ async fn delete_batch(
     responses(
         (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
         (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "An ETA for a batch that has arrived, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 async fn put_batch(

@@ -42,12 +42,18 @@ impl LineFilter {
     }
 }
 
+/// What is due, and by when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// What time it is for the store.
+    pub now: OffsetDateTime,
+    /// Products with holds that have ended and are still stored as held.
+    pub skus: Vec<Sku>,
+}
+
 /// Answers questions.
 #[async_trait]
 pub trait Reader: Send + Sync + 'static {
-    /// What time it is for the store.
-    async fn now(&self) -> StoreResult<OffsetDateTime>;
-
     /// These products with their open batches, without lines, by SKU. Unknown ones are left out.
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>>;
 
@@ -69,8 +75,8 @@ pub trait Reader: Send + Sync + 'static {
     /// All lines of an order, by SKU and line.
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>>;
 
-    /// Products with holds that have ended and are still stored as held, of these or of all, at most `limit`.
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Vec<Sku>>;
+    /// What is due by now, of these products or of all, at most `limit` of them.
+    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due>;
 
     /// The SKUs that a shipment carries.
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>>;

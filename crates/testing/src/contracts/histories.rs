@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use allocation_domain::{Rejection, Sku};
+use allocation_domain::Sku;
+use allocation_domain::product::Declared;
 use allocation_model::worlds::World;
-use allocation_model::{BatchView, LineView, Model, Outcome, ProductView, Refused, Step, steps};
+use allocation_model::{Model, Outcome, ProductView, Refused, Step, steps};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::clock::Clock;
@@ -112,39 +113,10 @@ async fn books<S: Store>(fixture: &Fixture<S>, sku: &Sku) -> ProductBooks {
 
 fn stored(books: &ProductBooks) -> Option<ProductView> {
     let product = books.product.as_ref()?;
-    let batches = product.batches().iter().map(|batch| {
-        let view = BatchView {
-            quantity: batch.quantity.units(),
-            held: batch.held,
-            allocated: batch.allocated,
-            eta: batch.eta,
-            cancelled: batch.cancelled,
-        };
-        (batch.reference.clone(), view)
-    });
-    let lines = books.lines.iter().map(|line| {
-        let mut placements = BTreeMap::new();
-        for (batch, part) in line.placements() {
-            *placements.entry(batch.clone()).or_default() += part.qty.units();
-        }
-        let view = LineView {
-            state: line.state().name(),
-            requested: line.requested.units(),
-            placements,
-            backordered: line.backordered(),
-            queued: line.queued,
-            dropped: line.dropped,
-            cancelled: line.cancelled,
-            lapsed: line.lapsed,
-            until: line.hold,
-            terms: line.terms,
-        };
-        (line.key.clone(), view)
-    });
     Some(ProductView {
         settings: product.settings(),
-        batches: batches.collect(),
-        lines: lines.collect(),
+        batches: product.batches().iter().map(|batch| (batch.reference.clone(), batch.into())).collect(),
+        lines: books.lines.iter().map(|line| (line.key.clone(), line.into())).collect(),
         available: product.available(),
         backordered: product.backordered(),
         queued: product.queued(),
@@ -153,32 +125,15 @@ fn stored(books: &ProductBooks) -> Option<ProductView> {
 
 /// Whether something is new, as far as the answer says it.
 fn answer(verdict: &Verdict) -> Result<bool, Refused> {
-    use allocation_domain::product::Declared;
     match verdict {
         Ok(Reply::Product(reply)) => Ok(reply.declared == Declared::New),
         Ok(Reply::Batch(reply)) => Ok(reply.declared == Declared::New),
         Ok(Reply::Order(reply)) => Ok(reply.created),
         Ok(Reply::Repaired(_) | Reply::Done) => Ok(false),
-        Err(rejection) => Err(refused(rejection)),
+        Err(rejection) => Err(rejection.into()),
     }
 }
 
 fn news(outcome: Outcome) -> bool {
     outcome == Outcome::New
-}
-
-fn refused(rejection: &Rejection) -> Refused {
-    match rejection {
-        Rejection::UnknownSku(_) => Refused::UnknownSku,
-        Rejection::UnknownBatch { .. } => Refused::UnknownBatch,
-        Rejection::UnknownOrder(_) => Refused::UnknownOrder,
-        Rejection::UnknownLine { .. } => Refused::UnknownLine,
-        Rejection::BatchExists { .. } => Refused::BatchExists,
-        Rejection::PreconditionFailed { .. } => Refused::PreconditionFailed,
-        Rejection::NotAllowed { .. } => Refused::NotAllowed,
-        Rejection::LineConflict(_) => Refused::Conflict,
-        Rejection::Short(_) => Refused::Short,
-        Rejection::QueueFull { .. } => Refused::QueueFull,
-        Rejection::LogInconsistent { .. } => Refused::Invalid,
-    }
 }

@@ -186,14 +186,15 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
     assert_eq!(due(&mut tx, 10).await, named(&[("TABLE", "short")]));
     assert_eq!(due(&mut tx, 20).await, named(&[("CHAIR", "long"), ("TABLE", "long"), ("TABLE", "short")]));
     drop(tx);
-    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs"), []);
+    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs").skus, []);
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
-    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs"), [sku("TABLE")]);
-    assert_eq!(fixture.store.due(Some(&[sku("CHAIR")]), 10).await.expect("SKUs"), []);
+    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs").skus, [sku("TABLE")]);
+    assert_eq!(fixture.store.due(Some(&[sku("CHAIR")]), 10).await.expect("SKUs").skus, []);
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
     let mut both = fixture.store.due(Some(&[sku("CHAIR"), sku("TABLE")]), 10).await.expect("SKUs");
-    both.sort();
-    assert_eq!(both, [sku("CHAIR"), sku("TABLE")]);
+    both.skus.sort();
+    assert_eq!(both.now, at(20));
+    assert_eq!(both.skus, [sku("CHAIR"), sku("TABLE")]);
 }
 
 /// Everything that may be said of a line, and all it may come to.

@@ -1,0 +1,59 @@
+//! What the domain answers and holds, in the model's words, so that the two can be compared.
+
+use std::collections::BTreeMap;
+
+use allocation_domain::{AcceptedLine, Batch, Rejection};
+
+use crate::model::Refused;
+use crate::stock::{BatchView, LineView};
+
+impl From<&Rejection> for Refused {
+    fn from(rejection: &Rejection) -> Self {
+        match rejection {
+            Rejection::UnknownSku(_) => Self::UnknownSku,
+            Rejection::UnknownBatch { .. } => Self::UnknownBatch,
+            Rejection::UnknownOrder(_) => Self::UnknownOrder,
+            Rejection::UnknownLine { .. } => Self::UnknownLine,
+            Rejection::BatchExists { .. } => Self::BatchExists,
+            Rejection::PreconditionFailed { .. } => Self::PreconditionFailed,
+            Rejection::NotAllowed { .. } => Self::NotAllowed,
+            Rejection::LineConflict(_) => Self::Conflict,
+            Rejection::Short(_) => Self::Short,
+            Rejection::QueueFull { .. } => Self::QueueFull,
+            Rejection::LogInconsistent { .. } => Self::Invalid,
+        }
+    }
+}
+
+impl From<&Batch> for BatchView {
+    fn from(batch: &Batch) -> Self {
+        Self {
+            quantity: batch.quantity.units(),
+            held: batch.held,
+            allocated: batch.allocated,
+            eta: batch.eta,
+            cancelled: batch.cancelled,
+        }
+    }
+}
+
+impl From<&AcceptedLine> for LineView {
+    fn from(line: &AcceptedLine) -> Self {
+        let mut placements = BTreeMap::new();
+        for (reference, part) in line.placements() {
+            *placements.entry(reference.clone()).or_default() += part.qty.units();
+        }
+        Self {
+            state: line.state().name(),
+            requested: line.requested.units(),
+            placements,
+            backordered: line.backordered(),
+            queued: line.queued,
+            dropped: line.dropped,
+            cancelled: line.cancelled,
+            lapsed: line.lapsed,
+            until: line.hold,
+            terms: line.terms,
+        }
+    }
+}
