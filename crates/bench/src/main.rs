@@ -66,6 +66,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("import", |bench| Box::pin(subjects::import::run(bench))),
     ("reads", |bench| Box::pin(subjects::reads::run(bench))),
     ("growth", |bench| Box::pin(subjects::growth::run(bench))),
+    ("cancelled", |bench| Box::pin(subjects::cancelled::run(bench))),
     ("cut", |bench| Box::pin(subjects::cut::run(bench))),
     ("cost", |bench| Box::pin(subjects::cost::run(bench))),
     ("syncs", |bench| Box::pin(subjects::syncs::run(bench))),

@@ -8,7 +8,9 @@ use crate::controls::pgbench::{self, Way};
 use crate::load::{Request, Skus};
 use crate::options::Options;
 use crate::store::On;
-use crate::subjects::{copies, cost, cut, growth, import, latency, lone, overload, sold_out, start, syncs, throughput};
+use crate::subjects::{
+    cancelled, copies, cost, cut, growth, import, latency, lone, overload, sold_out, start, syncs, throughput,
+};
 
 /// Which side of a number is good.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +97,10 @@ pub(crate) fn all(figures: &Figures, options: &Options) -> Vec<Goal> {
                 goals.ratio(what, &growth::figure(on, skus, lines), &growth::figure(on, skus, 0), 0.9);
             }
         }
+        let lines = cancelled::lines(options.full);
+        let what = format!("{}, {} cancelled lines there : none", on.name(), number(super::real(lines)));
+        let (with, without) = (cancelled::figure(on, lines), cancelled::figure(on, 0));
+        goals.ratio(what, &with, &without, 0.9);
         goals.most(&cut::others(on), "ms", 1_000.0);
         goals.ratio(format!("{}, syncs : commits", on.name()), &syncs::syncs(on), &syncs::commits(on), 1.0);
         goals.most(&cost::memory(on), "MiB", 128.0);

@@ -1,5 +1,6 @@
 //! The program, measured: one file for each question.
 
+pub(crate) mod cancelled;
 pub(crate) mod copies;
 pub(crate) mod cost;
 pub(crate) mod cut;
