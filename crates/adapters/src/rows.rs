@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{
     AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Part, Quantity, Seniority, Settings,
-    Sku, Split, Terms,
+    Shipped, Sku, Split, Strategy, Terms,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
 use time::{Date, OffsetDateTime};
@@ -65,6 +65,9 @@ pub(crate) struct ProductRow<'a> {
     pub(crate) out_of_stock_raised: bool,
     pub(crate) queue_cap: Option<i64>,
     pub(crate) auto_improve: bool,
+    pub(crate) strategy: Option<&'a str>,
+    pub(crate) min_days: i32,
+    pub(crate) requires_expiry: bool,
 }
 
 impl ProductRow<'_> {
@@ -74,7 +77,13 @@ impl ProductRow<'_> {
             sku: sku(self.sku)?,
             version: count(self.version)?,
             changed_at: instant(self.changed_at)?,
-            settings: Settings { queue_cap: self.queue_cap.map(count).transpose()?, auto_improve: self.auto_improve },
+            settings: Settings {
+                queue_cap: self.queue_cap.map(count).transpose()?,
+                auto_improve: self.auto_improve,
+                strategy: self.strategy.map(strategy).transpose()?,
+                min_days: days(self.min_days)?,
+                requires_expiry: self.requires_expiry,
+            },
             backordered: count(self.backordered)?,
             queued: count(self.queued)?,
             out_of_stock_raised: self.out_of_stock_raised,
@@ -87,9 +96,14 @@ impl ProductRow<'_> {
 pub(crate) struct BatchRow<'a> {
     pub(crate) reference: &'a str,
     pub(crate) quantity: i64,
+    pub(crate) declared: i64,
+    pub(crate) quarantined: i64,
     pub(crate) held: i64,
     pub(crate) allocated: i64,
     pub(crate) eta: Eta,
+    pub(crate) arrived: Option<i64>,
+    pub(crate) expires_on: Option<Date>,
+    pub(crate) expired: bool,
     pub(crate) cancelled: bool,
     pub(crate) revision: i64,
 }
@@ -99,9 +113,14 @@ impl BatchRow<'_> {
         Ok(Batch {
             reference: reference(self.reference)?,
             quantity: BatchQuantity::new(count(self.quantity)?).map_err(damaged)?,
+            declared: BatchQuantity::new(count(self.declared)?).map_err(damaged)?,
+            quarantined: count(self.quarantined)?,
             held: count(self.held)?,
             allocated: count(self.allocated)?,
             eta: self.eta,
+            arrived: self.arrived.map(count).transpose()?,
+            expires_on: self.expires_on,
+            expired: self.expired,
             cancelled: self.cancelled,
             revision: count(self.revision)?,
         })
@@ -127,12 +146,16 @@ pub(crate) struct LineRow<'a> {
     pub(crate) not_before: Option<Date>,
     pub(crate) min_split: Option<i64>,
     pub(crate) in_parts: bool,
+    pub(crate) shipped: Option<i64>,
+    pub(crate) min_days: Option<i32>,
 }
 
 /// A line as read from its row. Its units may still have to be fetched.
 pub(crate) struct ReadLine {
     pub(crate) line: AcceptedLine,
     pub(crate) in_parts: bool,
+    /// Whether some of its units have left.
+    pub(crate) has_shipped: bool,
 }
 
 impl LineRow<'_> {
@@ -142,7 +165,8 @@ impl LineRow<'_> {
             Some(0) => Split::Never,
             least => Split::Parts(quantity(least.unwrap_or(1))?),
         };
-        let terms = Terms { priority: self.priority, by: self.by, not_before: self.not_before, split };
+        let min_days = self.min_days.map(days).transpose()?;
+        let terms = Terms { priority: self.priority, by: self.by, not_before: self.not_before, split, min_days };
         let requested = quantity(self.requested)?;
         let mut line = AcceptedLine::new(line_key(self.order_id, self.line)?, requested, accepted, terms);
         let units = |number: Option<i64>| count(number.unwrap_or(0));
@@ -152,14 +176,23 @@ impl LineRow<'_> {
         line.hold = self.held_until.map(instant).transpose()?;
         if !self.in_parts {
             if let Some(batch) = self.batch {
-                line.parts.push(Part { accepted, batch: Some(reference(batch)?), qty: quantity(self.placed)? });
+                let (batch, qty) = (Some(reference(batch)?), quantity(self.placed)?);
+                line.parts.push(Part { accepted, batch, qty, locked: false });
             }
             if self.backordered > 0 {
-                line.parts.push(Part { accepted, batch: None, qty: quantity(self.backordered)? });
+                line.parts.push(Part { accepted, batch: None, qty: quantity(self.backordered)?, locked: false });
             }
         }
-        Ok(ReadLine { line, in_parts: self.in_parts })
+        Ok(ReadLine { line, in_parts: self.in_parts, has_shipped: self.shipped.is_some() })
     }
+}
+
+fn days(number: i32) -> StoreResult<u16> {
+    u16::try_from(number).map_err(damaged)
+}
+
+fn strategy(name: &str) -> StoreResult<Strategy> {
+    Strategy::ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| damaged(name))
 }
 
 pub(crate) fn quantity(units: i64) -> StoreResult<Quantity> {
@@ -167,8 +200,13 @@ pub(crate) fn quantity(units: i64) -> StoreResult<Quantity> {
 }
 
 /// A part's columns.
-pub(crate) fn part(accepted: i64, batch: Option<&str>, qty: i64) -> StoreResult<Part> {
-    Ok(Part { accepted: count(accepted)?, batch: batch.map(reference).transpose()?, qty: quantity(qty)? })
+pub(crate) fn part(accepted: i64, batch: Option<&str>, qty: i64, locked: bool) -> StoreResult<Part> {
+    Ok(Part { accepted: count(accepted)?, batch: batch.map(reference).transpose()?, qty: quantity(qty)?, locked })
+}
+
+/// A shipment's columns.
+pub(crate) fn shipped(batch: &str, qty: i64, returned: i64) -> StoreResult<Shipped> {
+    Ok(Shipped { batch: reference(batch)?, qty: count(qty)?, returned: count(returned)? })
 }
 
 /// What a line's row says of where its units are.
@@ -184,7 +222,8 @@ impl<'a> Units<'a> {
     pub(crate) fn of(line: &'a AcceptedLine) -> Self {
         let mut placements = line.placements();
         let first = placements.next();
-        let in_parts = placements.next().is_some() || line.parts.iter().any(|part| part.accepted != line.accepted);
+        let in_parts =
+            placements.next().is_some() || line.parts.iter().any(|part| part.accepted != line.accepted || part.locked);
         Self {
             placed: line.placed(),
             backordered: line.backordered(),

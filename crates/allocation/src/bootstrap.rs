@@ -6,12 +6,14 @@ use std::sync::Arc;
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_domain::Strategy;
 use allocation_service_layer::group_commit::{Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::{self, StoreResult};
 use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::{Message, MessageBus};
 use tokio::sync::{oneshot, watch};
@@ -38,6 +40,7 @@ impl Ambient {
 #[derive(Clone)]
 pub(crate) struct Store {
     kind: StoreKind,
+    strategy: Strategy,
     pub(crate) ambient: Ambient,
 }
 
@@ -77,7 +80,7 @@ impl Store {
                 StoreKind::Postgres(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)
             }
         };
-        Ok(Self { kind, ambient })
+        Ok(Self { kind, strategy: config.strategy, ambient })
     }
 
     /// Opens the store, and brings its schema up to date unless that is switched off.
@@ -119,6 +122,13 @@ impl Store {
         }
     }
 
+    pub(crate) fn housekeeping(&self) -> Arc<dyn Housekeeping> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
     /// Whether events have their places in the feed only once a relay has given them.
     pub(crate) fn needs_numbering(&self) -> bool {
         matches!(self.kind, StoreKind::Postgres(_))
@@ -126,7 +136,7 @@ impl Store {
 
     fn bus<D: database::Database>(&self, database: D) -> MessageBus<D> {
         let Ambient { clock, entropy, metrics } = self.ambient.clone();
-        MessageBus::new(database, clock, entropy, metrics)
+        MessageBus::new(database, clock, entropy, metrics).with_strategy(self.strategy)
     }
 
     /// Starts the lane that all commands of this process go through.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use allocation_domain::Strategy;
 use allocation_service_layer::group_commit::Limits;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -57,6 +58,12 @@ const VARIABLES: &[Variable] = &[
     plain("CONSUMER", "on", "Whether `serve` consumes messages from the broker: on or off"),
     plain("BATCH", "256", "The most commands in one unit of work"),
     plain("QUEUE_LENGTH", "8192", "The most commands that may wait for their unit of work"),
+    plain(
+        "STRATEGY",
+        "earliest",
+        "Which batches go first unless a product says otherwise: earliest, fefo, fifo, fewest_splits",
+    ),
+    plain("KEY_HOURS", "24", "For how long an Idempotency-Key is remembered at least"),
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
     plain(
         "LOG",
@@ -112,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
+    pub(crate) keep_keys: Duration,
+    pub(crate) strategy: Strategy,
     pub(crate) log: String,
     given: BTreeMap<&'static str, String>,
 }
@@ -169,6 +178,12 @@ impl Config {
                 waiting: values.number("QUEUE_LENGTH", 1, 1_000_000)?,
                 age: Duration::from_secs(values.number("QUEUE_SECONDS", 1, 3_600)? as u64),
             },
+            strategy: {
+                let name = values.text("STRATEGY");
+                let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
+                known.ok_or_else(|| BadVariable::new("STRATEGY", "must be earliest, fefo, fifo or fewest_splits"))?
+            },
+            keep_keys: Duration::from_secs(values.number("KEY_HOURS", 1, 8_760)? as u64 * 3_600),
             log: values.text("LOG").to_owned(),
             given: values.0,
         })

@@ -190,7 +190,7 @@ struct Columns(Vec<Option<usize>>);
 impl Columns {
     fn find(kind: Kind, headers: &StringRecord) -> Result<Self, Failure> {
         let (needed, optional): (&[&str], &[&str]) = match kind {
-            Kind::Batches => (&["ref", "sku", "qty"], &["eta"]),
+            Kind::Batches => (&["ref", "sku", "qty"], &["eta", "expires_on"]),
             Kind::Orders(_) => (&["order_id", "sku", "qty"], &[]),
         };
         let place = |name: &&str| headers.iter().position(|header| header.trim_start_matches('\u{feff}') == *name);
@@ -214,16 +214,18 @@ impl Columns {
     }
 
     fn batch(&self, record: &StringRecord) -> Result<DeclareBatch, String> {
-        let eta = match self.text(record, 3) {
-            "" => None,
-            text => Some(parse_date(text).ok_or_else(|| format!("eta {text:?} is no date like 2011-01-02"))?),
+        let date = |name: &str, column: usize| match self.text(record, column) {
+            "" => Ok(None),
+            text => parse_date(text).map(Some).ok_or_else(|| format!("{name} {text:?} is no date like 2011-01-02")),
         };
+        let (eta, expires_on) = (date("eta", 3)?, date("expires_on", 4)?);
         Ok(DeclareBatch {
             sku: self.sku(record)?,
             reference: BatchRef::new(self.text(record, 0)).map_err(|error| format!("ref {error}"))?,
             qty: BatchQuantity::new(self.number(record, 2)?).map_err(|error| format!("qty {error}"))?,
-            // A file with the column says of every batch whether it has arrived.
+            // A file with the column says of every batch whether it has arrived, or expires.
             eta: self.0[3].map(|_| eta),
+            expires_on: self.0[4].map(|_| expires_on),
             precondition: Precondition::None,
         })
     }

@@ -60,6 +60,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             commands: Arc::new(lane.handle.clone()),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
+            housekeeping: store.housekeeping(),
+            keep_keys: config.keep_keys,
         };
         let stop = stop.clone();
         tasks.spawn(async move {

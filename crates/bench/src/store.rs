@@ -40,15 +40,18 @@ pub(crate) struct Store {
     folder: TempDir,
 }
 
-const STOCK: &str = "stock.csv";
+const STOCK_FILE: &str = "stock.csv";
+
+/// Units of each batch: more than will ever be asked for.
+pub(crate) const STOCK: u64 = 1_000_000_000;
 
 /// A file of batches, more in each than will ever be asked for.
 pub(crate) fn write_stock(folder: &Path) -> Outcome<()> {
     let mut text = "ref,sku,qty\n".to_owned();
     for product in 1..=PRODUCTS {
-        writeln!(text, "{},{},1000000000", batch(product), sku(product))?;
+        writeln!(text, "{},{},{STOCK}", batch(product), sku(product))?;
     }
-    Ok(std::fs::write(folder.join(STOCK), text)?)
+    Ok(std::fs::write(folder.join(STOCK_FILE), text)?)
 }
 
 impl Store {
@@ -59,7 +62,7 @@ impl Store {
             On::Postgres => bench.postgres.database().await,
         };
         let store = Self { on, url, promised: 0, folder };
-        store.run(bench, &["import", "batches", &bench.folder().join(STOCK).to_string_lossy()]).await?;
+        store.run(bench, &["import", "batches", &bench.folder().join(STOCK_FILE).to_string_lossy()]).await?;
         Ok(store)
     }
 

@@ -1,6 +1,6 @@
 //! A batch: units of one SKU that arrive together.
 
-use time::Date;
+use time::{Date, Duration};
 
 use crate::ids::{BatchQuantity, BatchRef};
 
@@ -14,14 +14,24 @@ pub type Eta = Option<Date>;
 pub struct Batch {
     /// The shipment's reference.
     pub reference: BatchRef,
-    /// Units declared: on hand when arrived, else incoming.
+    /// Units there are: on hand when arrived, else incoming.
     pub quantity: BatchQuantity,
+    /// Units it was last declared to have (rule 15): adjustments, shipments and returns leave that as it is.
+    pub declared: BatchQuantity,
+    /// Units that are set aside, and not placed (rule 18).
+    pub quarantined: u64,
     /// Units placed for holds.
     pub held: u64,
-    /// Units placed for order lines and confirmed. With `held`, never more than `quantity`.
+    /// Units placed for order lines and confirmed. With `held` and `quarantined`, never more than `quantity`.
     pub allocated: u64,
     /// When it is expected.
     pub eta: Eta,
+    /// The sequence number of the event with which it arrived.
+    pub arrived: Option<u64>,
+    /// The last day on which its units are of use; none: they always are (rule 7).
+    pub expires_on: Option<Date>,
+    /// That day is over.
+    pub expired: bool,
     /// It will never come.
     pub cancelled: bool,
     /// The sequence number of the event that last changed the declaration (quantity, ETA, receipt or cancellation).
@@ -35,6 +45,8 @@ pub enum BatchState {
     Expected,
     /// In the warehouse.
     OnHand,
+    /// Of no use any more, in the warehouse or on its way.
+    Expired,
     /// Will never come.
     Cancelled,
 }
@@ -45,6 +57,7 @@ impl BatchState {
         match self {
             Self::Expected => "expected",
             Self::OnHand => "on_hand",
+            Self::Expired => "expired",
             Self::Cancelled => "cancelled",
         }
     }
@@ -53,7 +66,20 @@ impl BatchState {
 impl Batch {
     /// A batch of which nothing is placed yet.
     pub fn new(reference: BatchRef, quantity: BatchQuantity, eta: Eta, revision: u64) -> Self {
-        Self { reference, quantity, held: 0, allocated: 0, eta, cancelled: false, revision }
+        Self {
+            reference,
+            quantity,
+            declared: quantity,
+            quarantined: 0,
+            held: 0,
+            allocated: 0,
+            eta,
+            arrived: eta.is_none().then_some(revision),
+            expires_on: None,
+            expired: false,
+            cancelled: false,
+            revision,
+        }
     }
 
     /// Units placed for somebody.
@@ -61,9 +87,25 @@ impl Batch {
         self.held + self.allocated
     }
 
-    /// Units that nobody has been promised.
+    /// Units that can be placed: neither set aside nor promised to anybody.
     pub fn free(&self) -> u64 {
-        self.quantity.units().saturating_sub(self.placed())
+        self.usable().saturating_sub(self.placed())
+    }
+
+    /// Units that are neither set aside nor expired.
+    pub fn usable(&self) -> u64 {
+        if self.expired { 0 } else { self.quantity.units() - self.quarantined }
+    }
+
+    /// Units that may not be placed.
+    pub fn unavailable(&self) -> u64 {
+        self.quantity.units() - self.usable()
+    }
+
+    /// Another number of units. What was set aside goes last.
+    pub(crate) fn hold_units(&mut self, quantity: BatchQuantity) {
+        self.quantity = quantity;
+        self.quarantined = self.quarantined.min(quantity.units());
     }
 
     /// Whether it lies in the warehouse.
@@ -73,10 +115,11 @@ impl Batch {
 
     /// Its state.
     pub fn state(&self) -> BatchState {
-        match (self.cancelled, self.eta) {
-            (true, _) => BatchState::Cancelled,
-            (false, None) => BatchState::OnHand,
-            (false, Some(_)) => BatchState::Expected,
+        match (self.cancelled, self.expired, self.eta) {
+            (true, ..) => BatchState::Cancelled,
+            (false, true, _) => BatchState::Expired,
+            (false, false, None) => BatchState::OnHand,
+            (false, false, Some(_)) => BatchState::Expected,
         }
     }
 
@@ -88,6 +131,12 @@ impl Batch {
     /// The day its units are ready to ship: today for an arrived batch, else the later of its ETA and tomorrow.
     pub fn arrival(&self, today: Date) -> Date {
         arrival(self.eta, today)
+    }
+
+    /// Whether its units keep for so many days from then on (rule 7).
+    pub fn keeps(&self, from: Date, days: u16) -> bool {
+        self.expires_on
+            .is_none_or(|last| from.checked_add(Duration::days(days.into())).is_some_and(|until| until <= last))
     }
 
     /// Sort key of rule 2: arrived before expected, then earliest ETA, then reference.

@@ -4,7 +4,7 @@ use time::Date;
 
 use crate::batch::Eta;
 use crate::error::InvalidQuantity;
-use crate::ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Sku};
+use crate::ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Reason, Sku};
 use crate::order_line::{LineKey, OrderLine, Terms};
 use crate::product::Settings;
 
@@ -25,6 +25,12 @@ pub enum Command {
     ReceiveBatch(ReceiveBatch),
     /// Say that a batch will never come.
     CancelBatch(CancelBatch),
+    /// Correct what a counted batch holds.
+    AdjustBatch(AdjustBatch),
+    /// Set units of a batch aside.
+    QuarantineBatch(QuarantineBatch),
+    /// Give units that were set aside free again.
+    ReleaseBatch(ReleaseBatch),
     /// Promise an order's lines.
     Allocate(Allocate),
     /// Make the promises of an order's holds last.
@@ -35,6 +41,14 @@ pub enum Command {
     ChangeLine(ChangeLine),
     /// Take back the promise of a line or of a whole order.
     Deallocate(Deallocate),
+    /// Release an order's units to picking.
+    Pick(Pick),
+    /// Take them back from picking.
+    Unpick(Unpick),
+    /// Say that units of an order have left.
+    Ship(Ship),
+    /// Say that shipped units have come back.
+    Return(Return),
     /// Move promises to earlier stock.
     Improve(Improve),
     /// Do what is due of a product: holds that have ended.
@@ -63,6 +77,8 @@ pub struct CreateBatch {
     pub qty: BatchQuantity,
     /// When it is expected; none when it lies in the warehouse.
     pub eta: Eta,
+    /// The last day on which its units are of use; none: they always are.
+    pub expires_on: Option<Date>,
 }
 
 /// Say what a batch is (rule 15): it is created when unknown, and else changed to what is said.
@@ -76,6 +92,8 @@ pub struct DeclareBatch {
     pub qty: BatchQuantity,
     /// `None`: nothing is said of the date (a new batch is on hand). `Some(None)`: it has arrived.
     pub eta: Option<Eta>,
+    /// `None`: nothing is said of it. `Some(None)`: it never expires.
+    pub expires_on: Option<Option<Date>>,
     /// Go on only if the declaration stands as the caller last saw it.
     pub precondition: Precondition,
 }
@@ -143,6 +161,52 @@ pub struct CancelBatch {
     pub sku: Sku,
     /// The shipment.
     pub reference: BatchRef,
+}
+
+/// Correct what a batch that has arrived holds, without declaring another total (rule 22).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdjustBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The shipment.
+    pub reference: BatchRef,
+    /// What was found.
+    pub adjustment: Adjustment,
+    /// Why, in somebody's words.
+    pub reason: Reason,
+}
+
+/// What was found of a batch in the warehouse (rule 22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adjustment {
+    /// So many units are of no use any more.
+    Damaged(Quantity),
+    /// So many units have turned up.
+    Found(Quantity),
+    /// So many units are there, whatever their state.
+    Recount(BatchQuantity),
+}
+
+/// Set units of a batch aside: they are not placed until they are released (rule 18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The shipment.
+    pub reference: BatchRef,
+    /// How many units; none: all of them.
+    pub qty: Option<Quantity>,
+}
+
+/// Give units that were set aside free again (rule 18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The shipment.
+    pub reference: BatchRef,
+    /// How many units; none: all that were set aside.
+    pub qty: Option<Quantity>,
 }
 
 /// What to do with an order that can't be promised whole (rule 8).
@@ -287,6 +351,101 @@ pub struct Deallocate {
     pub sku: Option<Sku>,
     /// Of these only this one; none: all of them.
     pub line: Option<LineId>,
+}
+
+/// One line of an order, by product and line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineOf {
+    /// The product.
+    pub sku: Sku,
+    /// Which of the order's lines for it.
+    pub line: LineId,
+}
+
+/// Release what is allocated and on hand to picking: it is locked (rule 20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// The order.
+    pub order_id: OrderId,
+    /// Only these lines; empty: all of them.
+    pub lines: Vec<LineOf>,
+}
+
+/// Take locked units back from picking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpick {
+    /// The order.
+    pub order_id: OrderId,
+    /// Only these lines; empty: all of them.
+    pub lines: Vec<LineOf>,
+}
+
+/// Say that units of an order have left: all of them or none (rule 20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ship {
+    /// The order.
+    pub order_id: OrderId,
+    /// What has left, in this order; empty: everything that is allocated.
+    pub items: Vec<ShipItem>,
+}
+
+/// Units of a line that have left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShipItem {
+    /// Whose units.
+    pub of: LineOf,
+    /// How many; none: all that are allocated.
+    pub qty: Option<Quantity>,
+    /// From which batch they were picked; none: from where the line has them.
+    pub from: Option<BatchRef>,
+}
+
+/// Say that shipped units have come back: all of them or none (rule 21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// The order.
+    pub order_id: OrderId,
+    /// What has come back, in this order.
+    pub items: Vec<ReturnItem>,
+}
+
+/// Units of a line that have come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnItem {
+    /// Whose units.
+    pub of: LineOf,
+    /// How many.
+    pub qty: Quantity,
+    /// What becomes of them.
+    pub to: ReturnTo,
+    /// Into which batch; none: where they came from.
+    pub into: Option<BatchRef>,
+}
+
+/// What becomes of returned units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReturnTo {
+    /// Set aside until somebody has looked at them.
+    #[default]
+    Quarantine,
+    /// Free to be promised.
+    Restock,
+    /// Of no use any more.
+    Scrap,
+}
+
+impl ReturnTo {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Quarantine, Self::Restock, Self::Scrap];
+
+    /// Its name in API and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quarantine => "quarantine",
+            Self::Restock => "restock",
+            Self::Scrap => "scrap",
+        }
+    }
 }
 
 /// Move a product's promises, by seniority, to strictly earlier batches (rule 12).

@@ -141,6 +141,40 @@ pub enum Rejection {
         /// The state's name.
         state: &'static str,
     },
+    /// It has not arrived yet.
+    #[error("what {0} has is not on hand")]
+    NotOnHand(String),
+    /// More units than there are.
+    #[error("can't {command} {asked} units of {subject}: there are {most}")]
+    TooMany {
+        /// What it is about, in words.
+        subject: String,
+        /// What was to be done.
+        command: &'static str,
+        /// Units asked for.
+        asked: u64,
+        /// The most there could be.
+        most: u64,
+    },
+    /// Fewer units than have left or are being picked.
+    #[error("{subject} can't ask for less than {least} units, which are shipped or being picked")]
+    TooFew {
+        /// What it is about, in words.
+        subject: String,
+        /// The least.
+        least: u64,
+    },
+    /// Every batch of the product must say when it expires.
+    #[error("batch {reference} of SKU {sku} must say when it expires")]
+    ExpiryMissing {
+        /// The product.
+        sku: Sku,
+        /// The shipment.
+        reference: BatchRef,
+    },
+    /// The caller's name for the request stands for something else.
+    #[error("the request key {0:?} was used for something else")]
+    KeyReused(String),
     /// The queue takes no more units of new requests (rule 11).
     #[error("the queue of SKU {sku} takes {cap} units: {queued} wait, {asked} more are too many")]
     QueueFull {

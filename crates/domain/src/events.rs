@@ -1,10 +1,10 @@
 //! Events: things that happened. Every change raises one, and they alone tell the rest of the company.
 
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 
 use crate::batch::Eta;
-use crate::commands::Rest;
-use crate::ids::{BatchQuantity, BatchRef, Quantity};
+use crate::commands::{Adjustment, Rest, ReturnTo};
+use crate::ids::{BatchQuantity, BatchRef, Quantity, Reason};
 use crate::order_line::{LineKey, Promise, Terms};
 use crate::product::Settings;
 
@@ -26,6 +26,26 @@ pub enum Event {
         qty: BatchQuantity,
         /// When it is expected.
         eta: Eta,
+        /// The last day on which it is of use; none: it always is.
+        expires_on: Option<Date>,
+    },
+    /// A batch is of use until another day.
+    ExpiryChanged {
+        /// The shipment.
+        reference: BatchRef,
+        /// The last day before.
+        from: Option<Date>,
+        /// The last day now.
+        to: Option<Date>,
+        /// Whether that day is over.
+        expired: bool,
+    },
+    /// A batch's last day of use is over.
+    BatchExpired {
+        /// The shipment.
+        reference: BatchRef,
+        /// Units in it.
+        qty: BatchQuantity,
     },
     /// A batch holds more or fewer units than was thought.
     BatchQuantityChanged {
@@ -61,6 +81,33 @@ pub enum Event {
         /// The shipment.
         reference: BatchRef,
         /// Units that were expected.
+        qty: BatchQuantity,
+    },
+    /// What a batch in the warehouse holds was corrected.
+    BatchAdjusted {
+        /// The shipment.
+        reference: BatchRef,
+        /// What was found.
+        kind: AdjustmentKind,
+        /// Units before.
+        from: BatchQuantity,
+        /// Units now.
+        to: BatchQuantity,
+        /// Why, in somebody's words.
+        reason: Reason,
+    },
+    /// Units were set aside.
+    Quarantined {
+        /// The shipment.
+        reference: BatchRef,
+        /// How many.
+        qty: BatchQuantity,
+    },
+    /// Units that were set aside are free again.
+    Released {
+        /// The shipment.
+        reference: BatchRef,
+        /// How many.
         qty: BatchQuantity,
     },
     /// A line was accepted on terms that its first placement does not tell: other than usual, in parts, or not whole. A plain line is accepted by
@@ -125,6 +172,8 @@ pub enum Event {
         reference: BatchRef,
         /// Whether the line may have its units from several batches.
         split: bool,
+        /// Whether they were held before.
+        held: bool,
     },
     /// A line no longer has units.
     Deallocated {
@@ -138,6 +187,8 @@ pub enum Event {
         reference: BatchRef,
         /// Whether the caller wished it.
         reason: DeallocationReason,
+        /// Whether they were held.
+        held: bool,
     },
     /// Units of a line wait for stock.
     Backordered {
@@ -149,6 +200,50 @@ pub enum Event {
         qty: Quantity,
         /// Whether they had a place before.
         displaced: bool,
+    },
+    /// Units of a line were released to picking.
+    Locked {
+        /// Order and line.
+        line: LineKey,
+        /// Their seniority.
+        accepted: u64,
+        /// How many.
+        qty: Quantity,
+        /// In this shipment.
+        reference: BatchRef,
+    },
+    /// Units of a line were taken back from picking.
+    Unlocked {
+        /// Order and line.
+        line: LineKey,
+        /// Their seniority.
+        accepted: u64,
+        /// How many.
+        qty: Quantity,
+        /// In this shipment.
+        reference: BatchRef,
+    },
+    /// Units of a line have left.
+    Shipped {
+        /// Order and line.
+        line: LineKey,
+        /// Their seniority.
+        accepted: u64,
+        /// How many.
+        qty: Quantity,
+        /// From this shipment.
+        reference: BatchRef,
+    },
+    /// Shipped units have come back.
+    Returned {
+        /// Order and line.
+        line: LineKey,
+        /// How many.
+        qty: Quantity,
+        /// Into this shipment; scrapped ones go into none, and this is where they came from.
+        reference: BatchRef,
+        /// What became of them.
+        to: ReturnTo,
     },
     /// A line asks for something else.
     LineChanged {
@@ -193,6 +288,41 @@ pub enum Event {
     },
 }
 
+/// What was found of a batch (rule 22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdjustmentKind {
+    /// Units are of no use any more.
+    Damaged,
+    /// Units have turned up.
+    Found,
+    /// All were counted.
+    Recount,
+}
+
+impl AdjustmentKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Damaged, Self::Found, Self::Recount];
+
+    /// Its name in API and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Found => "found",
+            Self::Recount => "recount",
+        }
+    }
+}
+
+impl From<Adjustment> for AdjustmentKind {
+    fn from(adjustment: Adjustment) -> Self {
+        match adjustment {
+            Adjustment::Damaged(_) => Self::Damaged,
+            Adjustment::Found(_) => Self::Found,
+            Adjustment::Recount(_) => Self::Recount,
+        }
+    }
+}
+
 /// Why a line lost its units (rule 27).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeallocationReason {
@@ -220,8 +350,13 @@ impl Event {
             Self::BatchCreated { .. } => "BatchCreated",
             Self::BatchQuantityChanged { .. } => "BatchQuantityChanged",
             Self::BatchEtaChanged { .. } => "BatchEtaChanged",
+            Self::ExpiryChanged { .. } => "ExpiryChanged",
+            Self::BatchExpired { .. } => "BatchExpired",
             Self::BatchReceived { .. } => "BatchReceived",
             Self::BatchCancelled { .. } => "BatchCancelled",
+            Self::BatchAdjusted { .. } => "BatchAdjusted",
+            Self::Quarantined { .. } => "Quarantined",
+            Self::Released { .. } => "Released",
             Self::LineAccepted { .. } => "LineAccepted",
             Self::Held { .. } => "Held",
             Self::HoldExtended { .. } => "HoldExtended",
@@ -230,6 +365,10 @@ impl Event {
             Self::Allocated { .. } => "Allocated",
             Self::Deallocated { .. } => "Deallocated",
             Self::Backordered { .. } => "Backordered",
+            Self::Locked { .. } => "Locked",
+            Self::Unlocked { .. } => "Unlocked",
+            Self::Shipped { .. } => "Shipped",
+            Self::Returned { .. } => "Returned",
             Self::LineChanged { .. } => "LineChanged",
             Self::LineCancelled { .. } => "LineCancelled",
             Self::PromiseChanged { .. } => "PromiseChanged",
@@ -244,23 +383,37 @@ impl Event {
             Self::BatchCreated { reference, .. }
             | Self::BatchQuantityChanged { reference, .. }
             | Self::BatchEtaChanged { reference, .. }
+            | Self::ExpiryChanged { reference, .. }
+            | Self::BatchExpired { reference, .. }
             | Self::BatchReceived { reference, .. }
             | Self::BatchCancelled { reference, .. }
+            | Self::BatchAdjusted { reference, .. }
+            | Self::Quarantined { reference, .. }
+            | Self::Released { reference, .. }
             | Self::Held { reference, .. }
             | Self::HoldExpired { reference, .. }
             | Self::Allocated { reference, .. }
-            | Self::Deallocated { reference, .. } => Some(reference),
+            | Self::Deallocated { reference, .. }
+            | Self::Shipped { reference, .. }
+            | Self::Returned { reference, .. } => Some(reference),
             Self::ProductChanged { .. }
             | Self::LineAccepted { .. }
             | Self::HoldExtended { .. }
             | Self::HoldLost { .. }
             | Self::Backordered { .. }
+            | Self::Locked { .. }
+            | Self::Unlocked { .. }
             | Self::LineChanged { .. }
             | Self::LineCancelled { .. }
             | Self::PromiseChanged { .. }
             | Self::OutOfStock { .. }
             | Self::BooksRepaired { .. } => None,
         }
+    }
+
+    /// Whether it changes nothing of a batch but what is placed in it.
+    pub fn only_places(&self) -> bool {
+        matches!(self, Self::Held { .. } | Self::HoldExpired { .. } | Self::Allocated { .. } | Self::Deallocated { .. })
     }
 
     /// The line it is about.
@@ -274,6 +427,10 @@ impl Event {
             | Self::Allocated { line, .. }
             | Self::Deallocated { line, .. }
             | Self::Backordered { line, .. }
+            | Self::Locked { line, .. }
+            | Self::Unlocked { line, .. }
+            | Self::Shipped { line, .. }
+            | Self::Returned { line, .. }
             | Self::LineChanged { line, .. }
             | Self::LineCancelled { line, .. }
             | Self::PromiseChanged { line, .. } => Some(line),
@@ -281,8 +438,13 @@ impl Event {
             | Self::BatchCreated { .. }
             | Self::BatchQuantityChanged { .. }
             | Self::BatchEtaChanged { .. }
+            | Self::ExpiryChanged { .. }
+            | Self::BatchExpired { .. }
             | Self::BatchReceived { .. }
             | Self::BatchCancelled { .. }
+            | Self::BatchAdjusted { .. }
+            | Self::Quarantined { .. }
+            | Self::Released { .. }
             | Self::OutOfStock { .. }
             | Self::BooksRepaired { .. } => None,
         }
@@ -295,17 +457,26 @@ impl Event {
             | Self::BatchCreated { .. }
             | Self::BatchQuantityChanged { .. }
             | Self::BatchEtaChanged { .. } // a line may have to have its units by a day
+            | Self::ExpiryChanged { .. }
             | Self::BatchReceived { .. }
+            | Self::BatchAdjusted { .. }
+            | Self::Quarantined { .. } // whoever lost a place may leave room for somebody smaller
+            | Self::Released { .. }
+            | Self::Unlocked { .. } // it may move to earlier stock
+            | Self::Shipped { .. }
+            | Self::Returned { .. }
             | Self::HoldExpired { .. }
             | Self::Deallocated { .. }
             | Self::LineChanged { .. } => true,
             Self::BatchCancelled { .. }
+            | Self::BatchExpired { .. }
             | Self::LineAccepted { .. }
             | Self::Held { .. }
             | Self::HoldExtended { .. }
             | Self::HoldLost { .. }
             | Self::Allocated { .. }
             | Self::Backordered { .. }
+            | Self::Locked { .. }
             | Self::LineCancelled { .. }
             | Self::PromiseChanged { .. }
             | Self::OutOfStock { .. }

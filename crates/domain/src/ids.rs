@@ -96,6 +96,12 @@ key!(
     64
 );
 
+key!(
+    /// Why something was corrected, in somebody's words. At most 255 bytes.
+    Reason,
+    255
+);
+
 impl BatchRef {
     /// What the rest of this shipment is called once some of it has come: `PO-1`, `PO-1~2`, `PO-1~3` …; none when that is too long for a key.
     pub fn rest(&self) -> Option<Self> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Batch;
+use crate::commands::ReturnTo;
 use crate::events::{DeallocationReason, Event};
-use crate::ids::{BatchRef, Quantity};
+use crate::ids::{BatchQuantity, BatchRef, Quantity};
 use crate::order_line::{AcceptedLine, LineKey, Terms};
 use crate::product::Settings;
 
@@ -38,6 +39,10 @@ pub struct Inconsistent {
 }
 
 type Folded = Result<(), &'static str>;
+
+fn ensure(is_so: bool, why: &'static str) -> Folded {
+    if is_so { Ok(()) } else { Err(why) }
+}
 
 impl Ledger {
     /// Units that wait in the queue.
@@ -75,8 +80,8 @@ impl Ledger {
     fn fold_batch(&mut self, sequence: u64, event: &Event) -> Folded {
         match event {
             Event::ProductChanged { settings } => self.settings = *settings,
-            Event::BatchCreated { reference, qty, eta } => {
-                let batch = Batch::new(reference.clone(), *qty, *eta, sequence);
+            Event::BatchCreated { reference, qty, eta, expires_on } => {
+                let batch = Batch { expires_on: *expires_on, ..Batch::new(reference.clone(), *qty, *eta, sequence) };
                 if self.batches.insert(reference.clone(), batch).is_some() {
                     return Err("creates a batch that exists");
                 }
@@ -84,11 +89,14 @@ impl Ledger {
             }
             Event::BatchQuantityChanged { reference, from, to } => {
                 let batch = self.batch(reference)?;
-                if batch.quantity != *from {
+                if batch.declared != *from {
                     return Err("starts from another quantity");
                 }
-                (batch.quantity, batch.revision) = (*to, sequence);
-                self.out_of_stock_raised &= to <= from;
+                let units = (batch.quantity.units() + to.units()).checked_sub(from.units());
+                batch.hold_units(units.and_then(|units| BatchQuantity::new(units).ok()).ok_or("takes too much away")?);
+                (batch.declared, batch.revision) = (*to, sequence);
+                let expired = batch.expired;
+                self.out_of_stock_raised &= expired || to <= from;
             }
             Event::BatchEtaChanged { reference, from, to } => {
                 let batch = self.batch(reference)?;
@@ -96,28 +104,98 @@ impl Ledger {
                     return Err("starts from another ETA");
                 }
                 (batch.eta, batch.revision) = (*to, sequence);
+                batch.arrived = to.is_none().then_some(sequence);
             }
             Event::BatchReceived { reference, qty, .. } => {
                 let batch = self.batch(reference)?;
                 if batch.has_arrived() {
                     return Err("receives a batch that has arrived");
                 }
-                (batch.quantity, batch.eta, batch.revision) = (*qty, None, sequence);
+                batch.hold_units(*qty);
+                (batch.declared, batch.eta, batch.revision) = (*qty, None, sequence);
+                batch.arrived = Some(sequence);
                 self.out_of_stock_raised = false;
             }
             Event::BatchCancelled { reference, .. } => {
                 let batch = self.batch(reference)?;
-                (batch.quantity, batch.cancelled, batch.revision) = (crate::BatchQuantity::ZERO, true, sequence);
+                batch.hold_units(BatchQuantity::ZERO);
+                (batch.declared, batch.cancelled, batch.revision) = (BatchQuantity::ZERO, true, sequence);
             }
             Event::HoldExpired { .. } => self.out_of_stock_raised = false,
             Event::Deallocated { reason, .. } => self.out_of_stock_raised &= *reason != DeallocationReason::Released,
             Event::OutOfStock { .. } => self.out_of_stock_raised = true,
-            Event::LineAccepted { .. }
+            _ => return self.fold_units(sequence, event),
+        }
+        Ok(())
+    }
+
+    /// What an event says of a batch's units: that they are counted, set aside, of use no longer, that they leave and come back.
+    fn fold_units(&mut self, sequence: u64, event: &Event) -> Folded {
+        match event {
+            Event::BatchAdjusted { reference, from, to, .. } => {
+                let batch = self.batch(reference)?;
+                if batch.quantity != *from {
+                    return Err("starts from another quantity");
+                }
+                let before = batch.usable();
+                batch.hold_units(*to);
+                let after = batch.usable();
+                self.out_of_stock_raised &= after <= before;
+            }
+            Event::Quarantined { reference, qty } => {
+                let batch = self.batch(reference)?;
+                if qty.units() > batch.quantity.units() - batch.quarantined {
+                    return Err("sets more aside than there is");
+                }
+                batch.quarantined += qty.units();
+            }
+            Event::Released { reference, qty } => {
+                let batch = self.batch(reference)?;
+                batch.quarantined = batch.quarantined.checked_sub(qty.units()).ok_or("releases too much")?;
+                self.out_of_stock_raised = false;
+            }
+            Event::Shipped { reference, qty, .. } => {
+                let batch = self.batch(reference)?;
+                batch.allocated = batch.allocated.checked_sub(qty.units()).ok_or("ships more than is allocated")?;
+                let left = batch.quantity.units().checked_sub(qty.units()).ok_or("ships more than there is")?;
+                batch.hold_units(BatchQuantity::new(left).unwrap_or_default());
+            }
+            Event::Returned { reference, qty, to, .. } => {
+                let batch = self.batch(reference)?;
+                if *to != ReturnTo::Scrap {
+                    let more = BatchQuantity::new(batch.quantity.units() + qty.units());
+                    batch.quantity = more.map_err(|_| "brings back too much")?;
+                }
+                if *to == ReturnTo::Quarantine {
+                    batch.quarantined += qty.units();
+                }
+                let expired = batch.expired;
+                self.out_of_stock_raised &= expired || *to != ReturnTo::Restock;
+            }
+            Event::ExpiryChanged { reference, from, to, expired } => {
+                let batch = self.batch(reference)?;
+                ensure(batch.expires_on == *from, "starts from another day")?;
+                (batch.expires_on, batch.expired, batch.revision) = (*to, *expired, sequence);
+                self.out_of_stock_raised &= *expired;
+            }
+            Event::BatchExpired { reference, .. } => self.batch(reference)?.expired = true,
+            Event::ProductChanged { .. }
+            | Event::BatchCreated { .. }
+            | Event::BatchQuantityChanged { .. }
+            | Event::BatchEtaChanged { .. }
+            | Event::BatchReceived { .. }
+            | Event::BatchCancelled { .. }
+            | Event::HoldExpired { .. }
+            | Event::Deallocated { .. }
+            | Event::OutOfStock { .. }
+            | Event::LineAccepted { .. }
             | Event::Held { .. }
             | Event::HoldExtended { .. }
             | Event::HoldLost { .. }
             | Event::Allocated { .. }
             | Event::Backordered { .. }
+            | Event::Locked { .. }
+            | Event::Unlocked { .. }
             | Event::LineChanged { .. }
             | Event::LineCancelled { .. }
             | Event::PromiseChanged { .. }
@@ -131,9 +209,7 @@ impl Ledger {
         match event {
             Event::LineAccepted { line: key, requested, dropped, terms } => {
                 let known = self.lines.get(key);
-                if known.is_some_and(|known| known.lapsed == 0) {
-                    return Err("accepts a line that is known");
-                }
+                ensure(known.is_none_or(|known| known.lapsed > 0), "accepts a line that is known")?;
                 let accepted = known.map_or(sequence, |lapsed| lapsed.accepted);
                 let mut line = AcceptedLine::new(key.clone(), *requested, accepted, *terms);
                 line.dropped = *dropped;
@@ -165,8 +241,8 @@ impl Ledger {
                 line.close();
                 line.lapsed += line.requested.units() - line.dropped;
             }
-            Event::Allocated { line: key, accepted, qty, reference, split } => {
-                if self.lines.get(key).is_some_and(|line| line.hold.is_some()) {
+            Event::Allocated { line: key, accepted, qty, reference, split, held } => {
+                if *held {
                     return self.confirm(key, *accepted, *qty, reference);
                 }
                 let terms = if *split { Terms::default() } else { Terms::whole() };
@@ -183,11 +259,27 @@ impl Ledger {
                 line.put(*accepted, None, qty.units());
                 line.queued += if *displaced { 0 } else { qty.units() };
             }
+            Event::Locked { line: key, accepted, qty, reference } => {
+                ensure(
+                    self.line(key)?.lock(*accepted, reference, qty.units(), true),
+                    "releases to picking what the line does not have",
+                )?;
+            }
+            Event::Unlocked { line: key, accepted, qty, reference } => {
+                ensure(
+                    self.line(key)?.lock(*accepted, reference, qty.units(), false),
+                    "takes back from picking what was not there",
+                )?;
+            }
+            Event::Shipped { line: key, accepted, qty, reference } => {
+                ensure(self.line(key)?.ship(*accepted, reference, qty.units()), "ships what the line does not have")?;
+            }
+            Event::Returned { line: key, qty, reference, .. } => {
+                ensure(self.line(key)?.take_back(reference, qty.units()), "brings back more than has left")?;
+            }
             Event::LineChanged { line: key, from, to, dropped, terms } => {
                 let line = self.line(key)?;
-                if line.ordered() != from.units() {
-                    return Err("starts from another quantity");
-                }
+                ensure(line.ordered() == from.units(), "starts from another quantity")?;
                 (line.requested, line.dropped, line.terms) = (*to, *dropped, *terms);
                 line.give_up_waiting(from.units().saturating_sub(to.units() - dropped));
             }
@@ -202,6 +294,11 @@ impl Ledger {
             | Event::BatchEtaChanged { .. }
             | Event::BatchReceived { .. }
             | Event::BatchCancelled { .. }
+            | Event::ExpiryChanged { .. }
+            | Event::BatchExpired { .. }
+            | Event::BatchAdjusted { .. }
+            | Event::Quarantined { .. }
+            | Event::Released { .. }
             | Event::PromiseChanged { .. }
             | Event::OutOfStock { .. }
             | Event::BooksRepaired { .. } => {}
@@ -219,7 +316,7 @@ impl Ledger {
     /// Units of a line get a place: those that are in none at the moment, or else those that wait.
     fn place(&mut self, key: &LineKey, accepted: u64, qty: Quantity, reference: &BatchRef) -> Folded {
         let batch = self.batch(reference)?;
-        if batch.placed() + qty.units() > batch.quantity.units() {
+        if batch.placed() + qty.units() > batch.usable() {
             return Err("takes more than the batch has");
         }
         let line = self.line(key)?;

@@ -13,7 +13,7 @@
 //! folding them.
 //!
 //! **How to add…**
-//! - *a rule of preference*: [`Batch::preference`] orders the batches; `placing.rs` chooses among them.
+//! - *a strategy*: see [`strategies`]; `placing.rs` finds what serves a line by its day, and the strategy orders that.
 //! - *a state, or what is allowed in it*: the tables in [`states`].
 //! - *a command*: a variant in [`commands`], a method on [`Product`] that raises its events, then a handler one layer up
 //!   (the compiler names the places).
@@ -29,11 +29,15 @@ mod order_line;
 mod placing;
 pub mod product;
 pub mod states;
+pub mod strategies;
 
 pub use batch::{Batch, BatchState, Eta, arrival};
 pub use commands::Command;
 pub use error::{Conflict, InvalidKey, InvalidQuantity, Rejection, Shortage};
-pub use events::{DeallocationReason, Event};
-pub use ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Sku};
-pub use order_line::{AcceptedLine, LineKey, LineState, OrderLine, Part, PartKey, Promise, Seniority, Split, Terms};
+pub use events::{AdjustmentKind, DeallocationReason, Event};
+pub use ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Reason, Sku};
+pub use order_line::{
+    AcceptedLine, LineKey, LineState, OrderLine, Part, PartKey, Promise, Seniority, Shipped, Split, Terms,
+};
 pub use product::{Product, Settings};
+pub use strategies::Strategy;

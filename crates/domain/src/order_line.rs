@@ -71,12 +71,14 @@ pub struct Terms {
     pub not_before: Option<Date>,
     /// Whether it may come from several batches.
     pub split: Split,
+    /// For how many days its units must be of use from the day they are ready (rule 7); none: as the product says.
+    pub min_days: Option<u16>,
 }
 
 impl Default for Terms {
     /// Any day, in as many parts as it takes, and its turn is when it came.
     fn default() -> Self {
-        Self { priority: 0, by: None, not_before: None, split: Split::Parts(Quantity::ONE) }
+        Self { priority: 0, by: None, not_before: None, split: Split::Parts(Quantity::ONE), min_days: None }
     }
 }
 
@@ -109,6 +111,19 @@ pub struct Part {
     pub batch: Option<BatchRef>,
     /// How many.
     pub qty: Quantity,
+    /// Whether they are released to picking (rule 20).
+    pub locked: bool,
+}
+
+/// Units of a line that have left, from one batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shipped {
+    /// Where they came from.
+    pub batch: BatchRef,
+    /// How many have left.
+    pub qty: u64,
+    /// How many of these have come back (rule 21).
+    pub returned: u64,
 }
 
 /// Names units of a line that were accepted together.
@@ -121,9 +136,9 @@ pub struct PartKey {
 }
 
 impl Part {
-    /// Parts are kept in this order: by acceptance, the placed ones before those that wait.
-    fn order(&self) -> (u64, bool, Option<&BatchRef>) {
-        (self.accepted, self.batch.is_none(), self.batch.as_ref())
+    /// Parts are kept in this order: by acceptance, the placed ones before those that wait, and of one batch those that are locked last.
+    fn order(&self) -> (u64, bool, Option<&BatchRef>, bool) {
+        (self.accepted, self.batch.is_none(), self.batch.as_ref(), self.locked)
     }
 }
 
@@ -134,8 +149,10 @@ pub enum LineState {
     Held,
     /// Some of it waits.
     Backordered,
-    /// All of it has a place.
+    /// All that has not left has a place.
     Allocated,
+    /// All of it has left that was not given up.
+    Shipped,
     /// The hold ran out, or lost its place.
     Lapsed,
     /// No longer wanted; kept so that the same request cannot promise twice.
@@ -144,7 +161,8 @@ pub enum LineState {
 
 impl LineState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Held, Self::Backordered, Self::Allocated, Self::Lapsed, Self::Cancelled];
+    pub const ALL: [Self; 6] =
+        [Self::Held, Self::Backordered, Self::Allocated, Self::Shipped, Self::Lapsed, Self::Cancelled];
 
     /// The state's name in API and events.
     pub fn name(self) -> &'static str {
@@ -152,6 +170,7 @@ impl LineState {
             Self::Held => "held",
             Self::Backordered => "backordered",
             Self::Allocated => "allocated",
+            Self::Shipped => "shipped",
             Self::Lapsed => "lapsed",
             Self::Cancelled => "cancelled",
         }
@@ -171,7 +190,7 @@ pub enum Promise {
 
 /// An order line that a product has accepted.
 ///
-/// Each of its units is in exactly one place: `requested` is the sum of all parts and of what was dropped, cancelled and has lapsed.
+/// Each of its units is in exactly one place: `requested` is the sum of all parts and of what has left, was dropped, cancelled and has lapsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcceptedLine {
     /// Order and line.
@@ -182,8 +201,10 @@ pub struct AcceptedLine {
     pub accepted: u64,
     /// What its placements must obey.
     pub terms: Terms,
-    /// Its units that are ordered, by acceptance.
+    /// Its units that are ordered and have not left, by acceptance.
     pub parts: Vec<Part>,
+    /// Its units that have left, by the batch that they came from, the first first.
+    pub shipped: Vec<Shipped>,
     /// When the hold ends; none: its placements are confirmed.
     pub hold: Option<OffsetDateTime>,
     /// Units that were not to be had when it was asked for (rule 8).
@@ -205,6 +226,7 @@ impl AcceptedLine {
             accepted,
             terms,
             parts: Vec::with_capacity(1),
+            shipped: Vec::new(),
             hold: None,
             dropped: 0,
             cancelled: 0,
@@ -221,6 +243,8 @@ impl AcceptedLine {
             LineState::Backordered
         } else if !self.parts.is_empty() {
             LineState::Allocated
+        } else if !self.shipped.is_empty() {
+            LineState::Shipped
         } else if self.lapsed > 0 {
             LineState::Lapsed
         } else {
@@ -260,12 +284,37 @@ impl AcceptedLine {
 
     /// Units ordered: requested, and neither dropped nor given up.
     pub fn ordered(&self) -> u64 {
+        self.open() + self.shipped()
+    }
+
+    /// Units ordered that have not left.
+    pub fn open(&self) -> u64 {
         self.parts.iter().map(|part| part.qty.units()).sum()
+    }
+
+    /// Units released to picking.
+    pub fn locked(&self) -> u64 {
+        self.parts.iter().filter(|part| part.locked).map(|part| part.qty.units()).sum()
+    }
+
+    /// Units that have left.
+    pub fn shipped(&self) -> u64 {
+        self.shipped.iter().map(|shipped| shipped.qty).sum()
+    }
+
+    /// Units that have come back.
+    pub fn returned(&self) -> u64 {
+        self.shipped.iter().map(|shipped| shipped.returned).sum()
     }
 
     /// Whether any of it lies in this batch.
     pub fn is_in(&self, reference: &BatchRef) -> bool {
         self.placements().any(|(batch, _)| batch == reference)
+    }
+
+    /// Whether any of it was shipped from this batch.
+    pub fn has_left(&self, reference: &BatchRef) -> bool {
+        self.shipped.iter().any(|shipped| shipped.batch == *reference)
     }
 
     /// The seniority of units accepted then.
@@ -291,31 +340,90 @@ impl AcceptedLine {
         latest.max(self.terms.not_before)
     }
 
-    /// Puts units somewhere. What shares acceptance and place is one part.
+    /// Puts units somewhere. What shares acceptance and place is one part; what is locked is a part of its own.
     pub(crate) fn put(&mut self, accepted: u64, batch: Option<BatchRef>, units: u64) {
+        self.put_part(accepted, batch, units, false);
+    }
+
+    fn put_part(&mut self, accepted: u64, batch: Option<BatchRef>, units: u64, locked: bool) {
         if units == 0 {
             return;
         }
-        if let Some(part) = self.parts.iter_mut().find(|part| part.accepted == accepted && part.batch == batch) {
+        let same = |part: &&mut Part| part.accepted == accepted && part.batch == batch && part.locked == locked;
+        if let Some(part) = self.parts.iter_mut().find(same) {
             part.qty = Quantity::part(part.qty.units() + units);
         } else {
-            self.parts.push(Part { accepted, batch, qty: Quantity::part(units) });
+            self.parts.push(Part { accepted, batch, qty: Quantity::part(units), locked });
             self.parts.sort_by(|a, b| a.order().cmp(&b.order()));
         }
     }
 
-    /// Takes units away from where they are. `false`: they are not there.
+    /// Takes units away from where they are, those that are not locked first. `false`: they are not there.
     #[must_use]
     pub(crate) fn take(&mut self, accepted: u64, batch: Option<&BatchRef>, units: u64) -> bool {
-        let found = self.parts.iter().position(|part| part.accepted == accepted && part.batch.as_ref() == batch);
-        let Some(at) = found else { return units == 0 };
-        let Some(left) = self.parts[at].qty.units().checked_sub(units) else { return false };
-        match Quantity::new(left) {
+        let free = self.take_of(accepted, batch, units, false);
+        let taken = free + self.take_of(accepted, batch, units - free, true);
+        self.queued = self.queued.min(self.backordered());
+        taken == units
+    }
+
+    /// Takes up to so many locked units, or others, and says how many it were.
+    fn take_of(&mut self, accepted: u64, batch: Option<&BatchRef>, units: u64, locked: bool) -> u64 {
+        let same = |part: &Part| part.accepted == accepted && part.batch.as_ref() == batch && part.locked == locked;
+        let Some(at) = self.parts.iter().position(same) else { return 0 };
+        let had = self.parts[at].qty.units();
+        match Quantity::new(had.saturating_sub(units)) {
             Ok(left) => self.parts[at].qty = left,
             Err(_) => drop(self.parts.remove(at)),
         }
-        self.queued = self.queued.min(self.backordered());
-        true
+        had.min(units)
+    }
+
+    /// Releases units in a batch to picking, or takes them back. `false`: they are not there.
+    #[must_use]
+    pub(crate) fn lock(&mut self, accepted: u64, batch: &BatchRef, units: u64, locked: bool) -> bool {
+        let taken = self.take_of(accepted, Some(batch), units, !locked);
+        self.put_part(accepted, Some(batch.clone()), taken, locked);
+        taken == units
+    }
+
+    /// Units leave their batch, those that are locked first. `false`: they are not there.
+    #[must_use]
+    pub(crate) fn ship(&mut self, accepted: u64, batch: &BatchRef, units: u64) -> bool {
+        let picked = self.take_of(accepted, Some(batch), units, true);
+        let taken = picked + self.take_of(accepted, Some(batch), units - picked, false);
+        match self.shipped.iter_mut().find(|shipped| shipped.batch == *batch) {
+            Some(shipped) => shipped.qty += taken,
+            None => self.shipped.push(Shipped { batch: batch.clone(), qty: taken, returned: 0 }),
+        }
+        taken == units
+    }
+
+    /// From which shipments so many units come back: from this batch's first, then by the first that left. Fewer than asked: no more have left.
+    pub(crate) fn coming_back(&self, into: Option<&BatchRef>, units: u64) -> Vec<(BatchRef, u64)> {
+        let mut shipments: Vec<&Shipped> = self.shipped.iter().collect();
+        shipments.sort_by_key(|shipped| into != Some(&shipped.batch));
+        let mut left = units;
+        let mut from = Vec::new();
+        for shipped in shipments {
+            let some = (shipped.qty - shipped.returned).min(left);
+            if some > 0 {
+                from.push((shipped.batch.clone(), some));
+                left -= some;
+            }
+        }
+        from
+    }
+
+    /// Units come back that have left. `false`: no so many have.
+    #[must_use]
+    pub(crate) fn take_back(&mut self, into: &BatchRef, units: u64) -> bool {
+        let from = self.coming_back(Some(into), units);
+        for (batch, units) in &from {
+            let shipped = self.shipped.iter_mut().find(|shipped| shipped.batch == *batch);
+            shipped.expect("it is one of them").returned += units;
+        }
+        from.iter().map(|(_, units)| units).sum::<u64>() == units
     }
 
     /// Gives up to so many waiting units, those accepted last first.

@@ -113,7 +113,7 @@ fn a_plain_promise_is_told_once_and_moves_the_version() {
     let accepted = version + 1;
     assert_eq!(bench.product().version(), accepted);
     let (line, reference) = (key("o1"), batch_ref("b"));
-    assert_eq!(bench.events(), [Event::Allocated { line, accepted, qty: qty(3), reference, split: true }]);
+    assert_eq!(bench.events(), [Event::Allocated { line, accepted, qty: qty(3), reference, split: true, held: false }]);
 }
 
 #[test]

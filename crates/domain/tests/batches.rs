@@ -245,7 +245,7 @@ fn a_hold_is_extended_never_shortened_and_confirmed_once() {
 fn the_cap_of_the_queue_counts_new_requests_and_not_those_who_lost_their_place() {
     let mut bench = Bench::with(&[("b", 10, None)]);
     bench.allocate("o1", 10).unwrap();
-    bench.set(Settings { queue_cap: Some(5), auto_improve: false });
+    bench.set(Settings { queue_cap: Some(5), ..Settings::default() });
     bench.recount("b", 0).unwrap();
     bench.ask("o2", ask(5).or_wait()).unwrap();
     assert!(matches!(bench.ask("o3", ask(1).or_wait()), Err(Rejection::QueueFull { queued: 5, .. })));
@@ -281,7 +281,7 @@ fn a_cut_with_too_few_lines_at_hand_goes_as_far_as_they_allow() {
     let mut product = three_of_ten().product();
     let last = PartKey { line: key("o3"), accepted: product.line(&key("o3")).unwrap().accepted };
     let nothing = SupplyChange::Quantity(BatchQuantity::ZERO);
-    let supplied = product.change_supply(&batch_ref("b"), nothing, &[last]).unwrap();
+    let supplied = product.change_supply(&batch_ref("b"), &nothing, &[last]).unwrap();
     assert_eq!((supplied.displaced.len(), supplied.finished), (1, false));
     assert_eq!(product.batch(&batch_ref("b")).unwrap().quantity, stock(20));
     let told = product.take_events();

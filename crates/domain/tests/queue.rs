@@ -6,7 +6,8 @@ use allocation_domain::{DeallocationReason, Event, Settings};
 use allocation_model::Outcome;
 use common::{Bench, ask};
 
-const IMPROVES: Settings = Settings { queue_cap: None, auto_improve: true };
+const IMPROVES: Settings =
+    Settings { queue_cap: None, auto_improve: true, strategy: None, min_days: 0, requires_expiry: false };
 
 #[test]
 fn who_waits_is_served_by_priority_and_then_by_age_also_in_part() {
@@ -66,7 +67,7 @@ fn what_a_lost_place_left_waiting_has_a_place_before_what_has_waited_from_the_st
 fn a_cap_that_is_lowered_turns_nobody_away_who_waits() {
     let mut bench = Bench::with(&[("b", 0, None)]);
     bench.ask("o1", ask(5).or_wait()).unwrap();
-    assert_eq!(bench.set(Settings { queue_cap: Some(0), auto_improve: false }), Outcome::Changed);
+    assert_eq!(bench.set(Settings { queue_cap: Some(0), ..Settings::default() }), Outcome::Changed);
     assert_eq!(bench.at("o1"), "5 wait");
     bench.ask("o2", ask(1).or_wait()).unwrap_err();
     bench.recount("b", 6).unwrap();

@@ -14,14 +14,23 @@ fn sign(answer: Answer) -> &'static str {
 
 #[test]
 fn a_line_allows_what_its_table_says() {
-    let states =
-        [LineState::Held, LineState::Allocated, LineState::Backordered, LineState::Lapsed, LineState::Cancelled];
+    let states = [
+        LineState::Held,
+        LineState::Allocated,
+        LineState::Backordered,
+        LineState::Shipped,
+        LineState::Lapsed,
+        LineState::Cancelled,
+    ];
     let table = [
-        (LineCommand::AskAgain, ["–", "–", "–", "as new", "✗"]),
-        (LineCommand::Confirm, ["yes", "–", "–", "✗", "✗"]),
-        (LineCommand::Extend, ["yes", "✗", "✗", "✗", "✗"]),
-        (LineCommand::Change, ["yes", "yes", "yes", "✗", "✗"]),
-        (LineCommand::Cancel, ["yes", "yes", "yes", "–", "–"]),
+        (LineCommand::AskAgain, ["–", "–", "–", "–", "as new", "✗"]),
+        (LineCommand::Confirm, ["yes", "–", "–", "–", "✗", "✗"]),
+        (LineCommand::Extend, ["yes", "✗", "✗", "✗", "✗", "✗"]),
+        (LineCommand::Pick, ["✗", "yes", "yes", "✗", "✗", "✗"]),
+        (LineCommand::Ship, ["✗", "yes", "yes", "✗", "✗", "✗"]),
+        (LineCommand::Change, ["yes", "yes", "yes", "✗", "✗", "✗"]),
+        (LineCommand::Cancel, ["yes", "yes", "yes", "✗", "–", "–"]),
+        (LineCommand::Return, ["✗", "yes", "yes", "yes", "✗", "✗"]),
     ];
     assert_eq!(table.map(|(command, _)| command), LineCommand::ALL);
     assert!(LineState::ALL.iter().all(|state| states.contains(state)));
@@ -32,12 +41,17 @@ fn a_line_allows_what_its_table_says() {
 
 #[test]
 fn a_batch_allows_what_its_table_says() {
-    let states = [BatchState::Expected, BatchState::OnHand, BatchState::Cancelled];
+    let states = [BatchState::Expected, BatchState::OnHand, BatchState::Expired, BatchState::Cancelled];
     let table = [
-        (BatchCommand::ChangeQuantity, ["yes", "yes", "✗"]),
-        (BatchCommand::ChangeEta, ["yes", "✗", "✗"]),
-        (BatchCommand::Receive, ["yes", "✗", "✗"]),
-        (BatchCommand::Cancel, ["yes", "✗", "–"]),
+        (BatchCommand::ChangeQuantity, ["yes", "yes", "yes", "✗"]),
+        (BatchCommand::ChangeEta, ["yes", "✗", "✗", "✗"]),
+        (BatchCommand::ChangeExpiry, ["yes", "yes", "yes", "✗"]),
+        (BatchCommand::Receive, ["yes", "✗", "✗", "✗"]),
+        (BatchCommand::Cancel, ["yes", "✗", "✗", "–"]),
+        (BatchCommand::Quarantine, ["✗", "yes", "✗", "✗"]),
+        (BatchCommand::Adjust, ["✗", "yes", "yes", "✗"]),
+        (BatchCommand::Return, ["✗", "yes", "yes", "✗"]),
+        (BatchCommand::Ship, ["✗", "yes", "✗", "✗"]),
     ];
     assert_eq!(table.map(|(command, _)| command), BatchCommand::ALL);
     for (command, expected) in table {

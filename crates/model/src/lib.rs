@@ -11,12 +11,13 @@
 //!
 //! **What it leaves open.** Sequence numbers: seniority is a count of acceptances, and a declaration's precondition that names
 //! revisions is taken as "the batch is known". When the rules name no order, it is this: parts of one line that were accepted together
-//! are looked at by reference; of two lines of one request the first is senior.
+//! are looked at by reference; of two lines of one request the first is senior. An order's lines and a command's items are looked at one
+//! after the other, and the first that can't be done says why.
 //!
 //! **How to add…**
 //! - *a command*: an arm of [`Model::apply`], and of `named` beside it, which says what products it is about.
 //! - *a rule*: a method of `Stock`, in the words of the rule; its numbers are those of the rules' list.
-//! - *a kind of step*: a strategy in [`steps`].
+//! - *a kind of step*: a strategy in [`steps`]; when it needs others before it to have an effect, one that makes all of them.
 
 mod choosing;
 mod model;

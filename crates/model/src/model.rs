@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::commands::{
-    Allocate, ChangeLine, Deallocate, DeclareBatch, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
+    AdjustBatch, Allocate, ChangeLine, CreateBatch, Deallocate, DeclareBatch, LineOf, Pick, Precondition,
+    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, SetProduct, Ship, ShipItem, Unpick,
+    WhenShort,
 };
-use allocation_domain::{BatchRef, Command, Eta, HoldSeconds, LineKey, OrderId, Sku};
+use allocation_domain::{BatchRef, Command, Eta, HoldSeconds, LineKey, OrderId, Quantity, Sku};
 use time::{Date, Duration, OffsetDateTime};
 
-use crate::stock::{ProductView, Stock, rest_of};
+use crate::stock::{BatchIs, KnownBatch, ProductView, Stock, rest_of};
 
 /// What a command that was done came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Refused {
     BatchExists,
     /// The batch is not what it was thought to be.
     PreconditionFailed,
+    /// The product's batches say when they expire, and this one does not.
+    ExpiryMissing,
     /// Not in the state it is in.
     NotAllowed,
     /// Known as something else (rule 9).
@@ -44,6 +48,12 @@ pub enum Refused {
     Short,
     /// Too much waits already (rule 11).
     QueueFull,
+    /// What is to leave has not arrived (rule 20).
+    NotOnHand,
+    /// There are not so many.
+    TooMany,
+    /// Fewer than are locked or shipped (rule 23).
+    TooFew,
     /// Never allowed: holds do not queue (rule 13).
     Invalid,
 }
@@ -130,17 +140,24 @@ impl Model {
         }
         let outcome = match command {
             Command::SetProduct(c) => Ok(self.set(c)),
-            Command::CreateBatch(c) => self.create(&c.sku, &c.reference, c.qty.units(), c.eta),
+            Command::CreateBatch(c) => self.create(c),
             Command::DeclareBatch(c) => self.declare(c),
-            Command::ChangeBatchQuantity(c) => self.recount(&c.sku, &c.reference, c.qty.units()),
+            Command::ChangeBatchQuantity(c) => self.redeclare(&c.sku, &c.reference, c.qty.units()),
             Command::ChangeBatchEta(c) => self.reschedule(&c.sku, &c.reference, c.eta),
             Command::ReceiveBatch(c) => self.receive(c),
             Command::CancelBatch(c) => self.cancel_batch(&c.sku, &c.reference),
+            Command::AdjustBatch(c) => self.adjust(c),
+            Command::QuarantineBatch(c) => self.quarantine(c),
+            Command::ReleaseBatch(c) => self.release(c),
             Command::Allocate(c) => self.allocate(c),
             Command::ConfirmHold(c) => self.confirm(&c.order_id),
             Command::ExtendHold(c) => self.extend(&c.order_id, c.hold),
             Command::ChangeLine(c) => self.change(c),
             Command::Deallocate(c) => self.deallocate(c),
+            Command::Pick(c) => self.pick(c),
+            Command::Unpick(c) => self.unpick(c),
+            Command::Ship(c) => self.ship(c),
+            Command::Return(c) => self.take_back(c),
             Command::Improve(c) => match self.stocks.get_mut(&c.sku) {
                 None => Err(Refused::UnknownSku),
                 Some(stock) => Ok(if stock.improve(self.now.date()) { Outcome::Changed } else { Outcome::Same }),
@@ -162,6 +179,7 @@ impl Model {
             let lines = self.lines_of(order_id).into_iter().map(|(sku, _)| sku);
             lines.filter(|sku| only.is_none_or(|only| only == sku)).collect()
         };
+        let skus = |lines: &mut dyn Iterator<Item = &LineOf>| lines.map(|of| of.sku.clone()).collect();
         match command {
             Command::SetProduct(c) => BTreeSet::from([c.sku.clone()]),
             Command::CreateBatch(c) => BTreeSet::from([c.sku.clone()]),
@@ -170,11 +188,25 @@ impl Model {
             Command::ChangeBatchEta(c) => BTreeSet::from([c.sku.clone()]),
             Command::ReceiveBatch(c) => BTreeSet::from([c.sku.clone()]),
             Command::CancelBatch(c) => BTreeSet::from([c.sku.clone()]),
+            Command::AdjustBatch(c) => BTreeSet::from([c.sku.clone()]),
+            Command::QuarantineBatch(c) => BTreeSet::from([c.sku.clone()]),
+            Command::ReleaseBatch(c) => BTreeSet::from([c.sku.clone()]),
             Command::Allocate(c) => c.by_sku().map(|(sku, _)| sku.clone()).collect(),
             Command::ConfirmHold(c) => of_order(&c.order_id, None),
             Command::ExtendHold(c) => of_order(&c.order_id, None),
             Command::ChangeLine(c) => BTreeSet::from([c.sku.clone()]),
             Command::Deallocate(c) => of_order(&c.order_id, c.sku.as_ref()),
+            Command::Pick(Pick { order_id, lines }) | Command::Unpick(Unpick { order_id, lines }) => {
+                if lines.is_empty() { of_order(order_id, None) } else { skus(&mut lines.iter()) }
+            }
+            Command::Ship(Ship { order_id, items }) => {
+                if items.is_empty() {
+                    of_order(order_id, None)
+                } else {
+                    skus(&mut items.iter().map(|item| &item.of))
+                }
+            }
+            Command::Return(c) => skus(&mut c.items.iter().map(|item| &item.of)),
             Command::Improve(c) => BTreeSet::from([c.sku.clone()]),
             Command::ApplyDue(c) => BTreeSet::from([c.sku.clone()]),
             Command::RepairBooks(c) => BTreeSet::from([c.sku.clone()]),
@@ -182,10 +214,8 @@ impl Model {
     }
 
     fn do_what_is_due(&mut self, sku: &Sku) {
-        let (now, today) = (self.now, self.today());
         if let Some(stock) = self.stocks.get_mut(sku) {
-            stock.expire(now);
-            stock.settle(today);
+            stock.do_what_is_due(self.now);
         }
     }
 
@@ -211,7 +241,7 @@ impl Model {
         self.stocks[sku].line(key).expect("a known line").state()
     }
 
-    fn known_batch(&self, sku: &Sku, reference: &BatchRef) -> Result<(u64, Eta, bool), Refused> {
+    fn known_batch(&self, sku: &Sku, reference: &BatchRef) -> Result<KnownBatch, Refused> {
         let stock = self.stocks.get(sku).ok_or(Refused::UnknownSku)?;
         stock.batch(reference).ok_or(Refused::UnknownBatch)
     }
@@ -219,60 +249,84 @@ impl Model {
     // ---- Supply ----
 
     fn set(&mut self, command: &SetProduct) -> Outcome {
-        let known = self.stocks.contains_key(&command.sku);
+        let (known, today) = (self.stocks.contains_key(&command.sku), self.today());
         let stock = self.stocks.entry(command.sku.clone()).or_default();
         if known && stock.settings() == command.settings {
             return Outcome::Same;
         }
-        stock.set(command.settings);
+        stock.set(command.settings, today);
         if known { Outcome::Changed } else { Outcome::New }
     }
 
-    fn create(&mut self, sku: &Sku, reference: &BatchRef, units: u64, eta: Eta) -> Result<Outcome, Refused> {
+    fn create(&mut self, command: &CreateBatch) -> Result<Outcome, Refused> {
+        let CreateBatch { sku, reference, qty, eta, expires_on } = command;
         if let Ok(known) = self.known_batch(sku, reference) {
-            return if known == (units, eta, false) { Ok(Outcome::Same) } else { Err(Refused::BatchExists) };
+            let same = (known.declared, known.eta, known.expires_on) == (qty.units(), *eta, *expires_on);
+            return if same && known.is != BatchIs::Cancelled { Ok(Outcome::Same) } else { Err(Refused::BatchExists) };
         }
-        self.stocks.entry(sku.clone()).or_default().create(reference.clone(), units, eta);
+        if self.stocks.get(sku).is_some_and(|stock| stock.lacks_expiry(*expires_on)) {
+            return Err(Refused::ExpiryMissing);
+        }
+        let today = self.today();
+        let stock = self.stocks.entry(sku.clone()).or_default();
+        stock.create(reference.clone(), qty.units(), *eta, *expires_on, today);
         Ok(Outcome::New)
     }
 
     fn declare(&mut self, command: &DeclareBatch) -> Result<Outcome, Refused> {
-        let DeclareBatch { sku, reference, qty, eta, precondition } = command;
-        let Ok((_, known_eta, cancelled)) = self.known_batch(sku, reference) else {
+        let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = command;
+        let Ok(known) = self.known_batch(sku, reference) else {
             if *precondition != Precondition::None {
                 return Err(Refused::PreconditionFailed);
             }
-            return self.create(sku, reference, qty.units(), eta.flatten());
+            let (eta, expires_on) = (eta.flatten(), expires_on.flatten());
+            return self.create(&CreateBatch {
+                sku: sku.clone(),
+                reference: reference.clone(),
+                qty: *qty,
+                eta,
+                expires_on,
+            });
         };
-        let new_eta = eta.unwrap_or(known_eta);
-        if cancelled || (known_eta.is_none() && new_eta.is_some()) {
+        let (new_eta, new_expiry) = (eta.unwrap_or(known.eta), expires_on.unwrap_or(known.expires_on));
+        if known.is == BatchIs::Cancelled || (known.is != BatchIs::Expected && new_eta != known.eta) {
             return Err(Refused::NotAllowed);
         }
-        // How many first, then when.
-        let counted = self.recount(sku, reference, qty.units())?;
-        let dated = self.reschedule(sku, reference, new_eta)?;
-        Ok(if dated == Outcome::Same { counted } else { dated })
+        let stock = self.stock(sku);
+        stock.may_redeclare(reference, qty.units())?;
+        if new_expiry != known.expires_on && stock.lacks_expiry(new_expiry) {
+            return Err(Refused::ExpiryMissing);
+        }
+        // How many first, then when, then until when.
+        let mut outcomes =
+            vec![self.redeclare(sku, reference, qty.units())?, self.reschedule(sku, reference, new_eta)?];
+        if new_expiry != known.expires_on {
+            let today = self.today();
+            self.stock(sku).expire_on(reference, new_expiry, today);
+            outcomes.push(Outcome::Changed);
+        }
+        Ok(if outcomes.contains(&Outcome::Changed) { Outcome::Changed } else { Outcome::Same })
     }
 
-    fn recount(&mut self, sku: &Sku, reference: &BatchRef, units: u64) -> Result<Outcome, Refused> {
-        let (before, _, cancelled) = self.known_batch(sku, reference)?;
-        if cancelled {
+    fn redeclare(&mut self, sku: &Sku, reference: &BatchRef, units: u64) -> Result<Outcome, Refused> {
+        let known = self.known_batch(sku, reference)?;
+        if known.is == BatchIs::Cancelled {
             return Err(Refused::NotAllowed);
         }
-        if before == units {
+        if known.declared == units {
             return Ok(Outcome::Same);
         }
         let today = self.today();
-        self.stock(sku).recount(reference, units, today);
+        self.stock(sku).redeclare(reference, units, today)?;
         Ok(Outcome::Changed)
     }
 
     fn reschedule(&mut self, sku: &Sku, reference: &BatchRef, to: Eta) -> Result<Outcome, Refused> {
-        let (_, before, cancelled) = self.known_batch(sku, reference)?;
-        if !cancelled && before == to {
+        let known = self.known_batch(sku, reference)?;
+        if known.is != BatchIs::Cancelled && known.eta == to {
             return Ok(Outcome::Same);
         }
-        if cancelled || before.is_none() {
+        if known.is != BatchIs::Expected {
             return Err(Refused::NotAllowed);
         }
         let today = self.today();
@@ -282,11 +336,11 @@ impl Model {
 
     fn receive(&mut self, command: &ReceiveBatch) -> Result<Outcome, Refused> {
         let ReceiveBatch { sku, reference, qty, rest } = command;
-        let (before, eta, cancelled) = self.known_batch(sku, reference)?;
-        if cancelled || eta.is_none() {
+        let known = self.known_batch(sku, reference)?;
+        if known.is != BatchIs::Expected {
             return Err(Refused::NotAllowed);
         }
-        if *rest == Rest::Keep && before > qty.units() {
+        if *rest == Rest::Keep && known.declared > qty.units() {
             let free = rest_of(reference).is_some_and(|rest| self.known_batch(sku, &rest).is_err());
             if !free {
                 return Err(Refused::BatchExists);
@@ -298,15 +352,48 @@ impl Model {
     }
 
     fn cancel_batch(&mut self, sku: &Sku, reference: &BatchRef) -> Result<Outcome, Refused> {
-        match self.known_batch(sku, reference)? {
-            (_, _, true) => Ok(Outcome::Same),
-            (_, None, false) => Err(Refused::NotAllowed),
-            (_, Some(_), false) => {
+        match self.known_batch(sku, reference)?.is {
+            BatchIs::Cancelled => Ok(Outcome::Same),
+            BatchIs::OnHand | BatchIs::Expired => Err(Refused::NotAllowed),
+            BatchIs::Expected => {
                 let today = self.today();
                 self.stock(sku).cancel_batch(reference, today);
                 Ok(Outcome::Changed)
             }
         }
+    }
+
+    /// A batch whose units can be counted by hand: it has arrived, and may have expired since.
+    fn arrived(&mut self, sku: &Sku, reference: &BatchRef) -> Result<&mut Stock, Refused> {
+        match self.known_batch(sku, reference)? {
+            KnownBatch { is: BatchIs::OnHand | BatchIs::Expired, eta: None, .. } => Ok(self.stock(sku)),
+            _ => Err(Refused::NotAllowed),
+        }
+    }
+
+    /// A batch whose units can be set aside: it has arrived, and they are of use.
+    fn on_hand(&mut self, sku: &Sku, reference: &BatchRef) -> Result<&mut Stock, Refused> {
+        match self.known_batch(sku, reference)?.is {
+            BatchIs::OnHand => Ok(self.stock(sku)),
+            _ => Err(Refused::NotAllowed),
+        }
+    }
+
+    fn adjust(&mut self, command: &AdjustBatch) -> Result<Outcome, Refused> {
+        let today = self.today();
+        let stock = self.arrived(&command.sku, &command.reference)?;
+        stock.adjust(&command.reference, command.adjustment, today)
+    }
+
+    fn quarantine(&mut self, command: &QuarantineBatch) -> Result<Outcome, Refused> {
+        let today = self.today();
+        let stock = self.on_hand(&command.sku, &command.reference)?;
+        stock.quarantine(&command.reference, command.qty.map(Quantity::units), today)
+    }
+
+    fn release(&mut self, command: &ReleaseBatch) -> Result<Outcome, Refused> {
+        let stock = self.on_hand(&command.sku, &command.reference)?;
+        stock.release(&command.reference, command.qty.map(Quantity::units))
     }
 
     // ---- Promises ----
@@ -411,6 +498,13 @@ impl Model {
         if lines.is_empty() {
             return Err(if sku.is_some() { Refused::UnknownLine } else { Refused::UnknownOrder });
         }
+        // What is with the pickers is not cancelled, nor what has left (rule 24).
+        let is_locked = lines.iter().any(|(sku, key)| self.stocks[sku].locked(key) > 0);
+        let states: Vec<_> = lines.iter().map(|line| self.state(line)).collect();
+        let is_open = states.iter().any(|state| matches!(*state, "held" | "backordered" | "allocated"));
+        if is_locked || (!is_open && states.contains(&"shipped")) {
+            return Err(Refused::NotAllowed);
+        }
         let mut outcome = Outcome::Same;
         for (sku, key) in lines {
             if self.stock(&sku).cancel_line(&key) {
@@ -418,5 +512,151 @@ impl Model {
             }
         }
         Ok(outcome)
+    }
+
+    // ---- The floor ----
+
+    /// All lines of an order that is known.
+    fn known_lines(&self, order_id: &OrderId) -> Result<Vec<(Sku, LineKey)>, Refused> {
+        let lines = self.lines_of(order_id);
+        if lines.is_empty() { Err(Refused::UnknownOrder) } else { Ok(lines) }
+    }
+
+    /// One line of an order that is known.
+    fn known_line(&self, order_id: &OrderId, of: &LineOf) -> Result<(Sku, LineKey), Refused> {
+        let line = (of.sku.clone(), LineKey { order_id: order_id.clone(), line: of.line.clone() });
+        if self.known_lines(order_id)?.contains(&line) { Ok(line) } else { Err(Refused::UnknownLine) }
+    }
+
+    /// The lines of an order that are named; else all of them.
+    fn named_lines(&self, order_id: &OrderId, named: &[LineOf]) -> Result<Vec<(Sku, LineKey)>, Refused> {
+        let all = self.known_lines(order_id)?;
+        if named.is_empty() {
+            return Ok(all);
+        }
+        named.iter().map(|of| self.known_line(order_id, of)).collect()
+    }
+
+    /// Of these lines those that are allocated, if only in part. Of those that were named that must be all; and there must be one.
+    fn allocated_lines(&self, lines: &[(Sku, LineKey)], named: bool) -> Result<Vec<(Sku, LineKey)>, Refused> {
+        let mut allocated = lines.to_vec();
+        allocated.retain(|line| matches!(self.state(line), "allocated" | "backordered"));
+        if allocated.is_empty() || (named && allocated.len() < lines.len()) {
+            return Err(Refused::NotAllowed);
+        }
+        Ok(allocated)
+    }
+
+    fn pick(&mut self, command: &Pick) -> Result<Outcome, Refused> {
+        let lines = self.named_lines(&command.order_id, &command.lines)?;
+        if lines.iter().any(|line| self.state(line) == "held") {
+            return Err(Refused::NotAllowed);
+        }
+        let lines = self.allocated_lines(&lines, !command.lines.is_empty())?;
+        let mut outcome = Outcome::Same;
+        for (sku, key) in &lines {
+            if self.stock(sku).pick(key) {
+                outcome = Outcome::Changed;
+            }
+        }
+        if lines.iter().all(|(sku, key)| self.stocks[sku].locked(key) == 0) {
+            return Err(Refused::NotOnHand);
+        }
+        Ok(outcome)
+    }
+
+    fn unpick(&mut self, command: &Unpick) -> Result<Outcome, Refused> {
+        let lines = self.named_lines(&command.order_id, &command.lines)?;
+        let lines = self.allocated_lines(&lines, !command.lines.is_empty())?;
+        let mut outcome = Outcome::Same;
+        for (sku, key) in &lines {
+            if self.stock(sku).unpick(key) {
+                outcome = Outcome::Changed;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn ship(&mut self, command: &Ship) -> Result<Outcome, Refused> {
+        let lines = self.known_lines(&command.order_id)?;
+        let mut shipped = self.clone();
+        if command.items.is_empty() {
+            shipped.ship_all(&lines)?;
+        }
+        for item in &command.items {
+            shipped.ship_item(&command.order_id, item)?;
+        }
+        *self = shipped;
+        Ok(Outcome::Changed)
+    }
+
+    /// Ships all that is allocated of these lines. `self` is a copy, of no use after a refusal.
+    fn ship_all(&mut self, lines: &[(Sku, LineKey)]) -> Result<(), Refused> {
+        let today = self.today();
+        let mut nothing = true;
+        for line in lines {
+            if self.state(line) == "held" {
+                return Err(Refused::NotAllowed);
+            }
+            let (sku, key) = line;
+            let units = self.stocks[sku].allocated(key);
+            if units > 0 {
+                self.stock(sku).ship(key, units, None, today)?;
+                nothing = false;
+            }
+        }
+        if nothing { Err(Refused::NotAllowed) } else { Ok(()) }
+    }
+
+    /// Ships what an item says. `self` is a copy, of no use after a refusal.
+    fn ship_item(&mut self, order_id: &OrderId, item: &ShipItem) -> Result<(), Refused> {
+        let line = self.known_line(order_id, &item.of)?;
+        if !matches!(self.state(&line), "allocated" | "backordered") {
+            return Err(Refused::NotAllowed);
+        }
+        let (sku, key) = line;
+        let allocated = self.stocks[&sku].allocated(&key);
+        let units = item.qty.map_or(allocated, Quantity::units);
+        if units == 0 || units > allocated {
+            return Err(Refused::TooMany);
+        }
+        if let Some(from) = &item.from {
+            match self.known_batch(&sku, from)?.is {
+                BatchIs::Cancelled | BatchIs::Expired => return Err(Refused::NotAllowed),
+                BatchIs::Expected => return Err(Refused::NotOnHand),
+                BatchIs::OnHand => {}
+            }
+        }
+        let today = self.today();
+        self.stock(&sku).ship(&key, units, item.from.as_ref(), today)
+    }
+
+    fn take_back(&mut self, command: &Return) -> Result<Outcome, Refused> {
+        if command.items.is_empty() {
+            return Err(Refused::Invalid);
+        }
+        let mut returned = self.clone();
+        for item in &command.items {
+            returned.take_back_item(&command.order_id, item)?;
+        }
+        *self = returned;
+        Ok(Outcome::Changed)
+    }
+
+    /// Takes back what an item says. `self` is a copy, of no use after a refusal.
+    fn take_back_item(&mut self, order_id: &OrderId, item: &ReturnItem) -> Result<(), Refused> {
+        let (sku, key) = self.known_line(order_id, &item.of)?;
+        let stock = &self.stocks[&sku];
+        // A line that is held, lapsed or cancelled has nothing shipped.
+        if stock.shipped(&key) == 0 {
+            return Err(Refused::NotAllowed);
+        }
+        if item.qty.units() > stock.with_customer(&key) {
+            return Err(Refused::TooMany);
+        }
+        if let Some(into) = &item.into {
+            self.arrived(&sku, into)?;
+        }
+        self.stock(&sku).take_back(&key, item.qty.units(), item.to, item.into.as_ref())
     }
 }

@@ -1,13 +1,17 @@
 //! Random histories: commands about a small world, and steps of time. They shrink to short ones, and each step prints as one line.
 
 use std::fmt;
+use std::ops::Range;
 
 use allocation_domain::commands::{
-    Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
-    Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
+    AdjustBatch, Adjustment, Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine,
+    ConfirmHold, CreateBatch, Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, LineOf, Pick, Precondition,
+    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem,
+    Unpick, WhenShort,
 };
 use allocation_domain::{
-    BatchQuantity, BatchRef, Command, HoldSeconds, LineId, LineKey, OrderId, Quantity, Settings, Sku, Split, Terms,
+    BatchQuantity, BatchRef, Command, HoldSeconds, LineId, LineKey, OrderId, Quantity, Reason, Settings, Sku, Split,
+    Strategy as Order, Terms,
 };
 use proptest::collection::{SizeRange, vec};
 use proptest::option;
@@ -32,9 +36,21 @@ pub enum Step {
     Wait(Duration),
 }
 
-/// Histories of so many steps, in a world of so many products (from 1 to 3) with few batches and orders.
+/// Histories of so many steps, some of which are followed by others about the same order or batch; in a world of so many products (from 1
+/// to 3) with few batches and orders. Many begin with products that are set up.
 pub fn steps(products: usize, count: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Step>> {
-    vec(step(products), count)
+    let together = |commands: Vec<Command>| commands.into_iter().map(|command| Step::Do(Box::new(command))).collect();
+    let set_up: Vec<_> =
+        (0..products).map(|product| option::weighted(0.6, set_product(product..product + 1))).collect();
+    let set_up = set_up.prop_map(move |commands| together(commands.into_iter().flatten().collect()));
+    let happening = prop_oneof![
+        20 => step(products).prop_map(|step| vec![step]),
+        6 => delivery(products).prop_map(together),
+        3 => stocktaking(products).prop_map(together),
+        2 => ageing(products),
+    ];
+    (set_up, vec(happening, count))
+        .prop_map(|(set_up, happenings): (Vec<Step>, _)| [set_up, happenings.concat()].concat())
 }
 
 /// One step. What is likely to come to nothing is rare.
@@ -42,8 +58,9 @@ fn step(products: usize) -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => command(products).prop_map(|command| Step::Do(Box::new(command))),
         1 => prop_oneof![
-            4 => (1..90_i64).prop_map(Duration::seconds),
-            1 => (1..40_i64).prop_map(Duration::hours),
+            8 => (1..90_i64).prop_map(Duration::seconds),
+            3 => (1..40_i64).prop_map(Duration::hours),
+            1 => days(),
         ].prop_map(Step::Wait),
     ]
 }
@@ -53,12 +70,13 @@ pub fn command(products: usize) -> impl Strategy<Value = Command> {
     let sku = move || sku(products);
     prop_oneof![
         10 => allocate(products),
-        4 => (sku(), reference(), stock(), eta())
-            .prop_map(|(sku, reference, qty, eta)| Command::CreateBatch(CreateBatch { sku, reference, qty, eta })),
-        3 => (sku(), reference(), stock(), option::of(eta()), any::<bool>()).prop_map(
-            |(sku, reference, qty, eta, known)| {
+        4 => (sku(), reference(), stock(), eta(), expiry()).prop_map(|(sku, reference, qty, eta, expires_on)| {
+            Command::CreateBatch(CreateBatch { sku, reference, qty, eta, expires_on })
+        }),
+        4 => (sku(), reference(), stock(), option::of(eta()), option::of(expiry()), any::<bool>()).prop_map(
+            |(sku, reference, qty, eta, expires_on, known)| {
                 let precondition = if known { Precondition::Exists } else { Precondition::None };
-                Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, precondition })
+                Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, precondition })
             }
         ),
         3 => (sku(), reference(), stock()).prop_map(|(sku, reference, qty)| {
@@ -80,10 +98,15 @@ pub fn command(products: usize) -> impl Strategy<Value = Command> {
         5 => (sku(), order(), line(), change()).prop_map(|(sku, order_id, line, change)| {
             Command::ChangeLine(ChangeLine { sku, line: LineKey { order_id, line }, change })
         }),
-        1 => (sku(), settings()).prop_map(|(sku, settings)| Command::SetProduct(SetProduct { sku, settings })),
+        15 => floor(products),
+        1 => set_product(0..products),
         1 => sku().prop_map(|sku| Command::Improve(Improve { sku })),
         1 => sku().prop_map(|sku| Command::ApplyDue(ApplyDue { sku })),
     ]
+}
+
+fn set_product(products: Range<usize>) -> impl Strategy<Value = Command> {
+    (one_of(products), settings()).prop_map(|(sku, settings)| Command::SetProduct(SetProduct { sku, settings }))
 }
 
 fn allocate(products: usize) -> impl Strategy<Value = Command> {
@@ -105,6 +128,170 @@ fn allocate(products: usize) -> impl Strategy<Value = Command> {
     })
 }
 
+/// What is done by hand.
+fn floor(products: usize) -> impl Strategy<Value = Command> {
+    let sku = move || sku(products);
+    let lines = move || prop_oneof![2 => Just(Vec::new()), 1 => vec(line_of(products), 1..=2)];
+    prop_oneof![
+        2 => (sku(), reference(), adjustment())
+            .prop_map(|(sku, reference, adjustment)| adjust(sku, reference, adjustment)),
+        2 => (sku(), reference(), some()).prop_map(|(sku, reference, qty)| {
+            Command::QuarantineBatch(QuarantineBatch { sku, reference, qty })
+        }),
+        2 => (sku(), reference(), some())
+            .prop_map(|(sku, reference, qty)| Command::ReleaseBatch(ReleaseBatch { sku, reference, qty })),
+        4 => (order(), lines()).prop_map(|(order_id, lines)| Command::Pick(Pick { order_id, lines })),
+        2 => (order(), lines()).prop_map(|(order_id, lines)| Command::Unpick(Unpick { order_id, lines })),
+        7 => (order(), prop_oneof![1 => Just(Vec::new()), 3 => vec(ship_item(products), 1..=2)])
+            .prop_map(|(order_id, items)| Command::Ship(Ship { order_id, items })),
+        4 => (order(), prop_oneof![4 => vec(return_item(products), 1..=1), 1 => vec(return_item(products), 2..=3)])
+            .prop_map(|(order_id, items)| Command::Return(Return { order_id, items })),
+    ]
+}
+
+/// What happens to an order from beginning to end, some of it left out: there is stock, units of it are promised, picked, shipped, and come
+/// back. Random commands rarely fit together so well.
+fn delivery(products: usize) -> impl Strategy<Value = Vec<Command>> {
+    let about = (line_of(products), order(), busy());
+    let stock = option::weighted(0.6, (1..=20_u64).prop_map(BatchQuantity::new));
+    let when_short = prop_oneof![1 => Just(WhenShort::Partial), 2 => Just(WhenShort::Backorder)];
+    let promise = (asked(), terms(), when_short);
+    let item = || (some(), option::weighted(0.5, busy()));
+    let leaves = prop_oneof![3 => vec(item(), 0..=1), 1 => vec(item(), 2..=2)];
+    let comes_back = prop_oneof![3 => vec(return_item(products), 1..=1), 1 => vec(return_item(products), 2..=2)];
+    let after =
+        (any::<bool>(), prop::bool::weighted(0.1), option::weighted(0.7, leaves), option::weighted(0.5, comes_back));
+    (about, stock, promise, after).prop_map(
+        |((of, order_id, reference), stock, (units, terms, when_short), (pick, unpick, ship, back))| {
+            let create = stock.map(|units| {
+                let (sku, qty) = (of.sku.clone(), units.expect("a quantity"));
+                Command::CreateBatch(CreateBatch { sku, reference, qty, eta: None, expires_on: None })
+            });
+            let line = (of.sku.clone(), of.line.clone(), qty(units), terms);
+            let mut allocate = Allocate::new(order_id.clone(), [line]).expect("it is a single line");
+            allocate.when_short = when_short;
+            let pick = pick.then(|| Command::Pick(Pick { order_id: order_id.clone(), lines: vec![of.clone()] }));
+            let unpick = unpick.then(|| Command::Unpick(Unpick { order_id: order_id.clone(), lines: Vec::new() }));
+            let ship = ship.map(|items| {
+                let items = items.into_iter().map(|(qty, from)| ShipItem { of: of.clone(), qty, from });
+                Command::Ship(Ship { order_id: order_id.clone(), items: items.collect() })
+            });
+            let back = back.map(|items| {
+                let items = items.into_iter().map(|item| ReturnItem { of: of.clone(), ..item });
+                Command::Return(Return { order_id: order_id.clone(), items: items.collect() })
+            });
+            let commands = [create, Some(Command::Allocate(allocate)), pick, unpick, ship, back];
+            commands.into_iter().flatten().collect()
+        },
+    )
+}
+
+/// What happens to a batch when somebody looks at it, some of it left out.
+fn stocktaking(products: usize) -> impl Strategy<Value = Vec<Command>> {
+    let stock = option::weighted(0.5, stock());
+    let counts = (option::weighted(0.3, adjustment()), option::weighted(0.6, some()), option::weighted(0.4, some()));
+    (sku(products), busy(), stock, counts).prop_map(|(sku, reference, stock, (adjustment, aside, free))| {
+        let batch = || (sku.clone(), reference.clone());
+        let create = stock.map(|qty| {
+            let (sku, reference) = batch();
+            Command::CreateBatch(CreateBatch { sku, reference, qty, eta: None, expires_on: None })
+        });
+        let quarantine = aside.map(|qty| {
+            let (sku, reference) = batch();
+            Command::QuarantineBatch(QuarantineBatch { sku, reference, qty })
+        });
+        let adjust = adjustment.map(|adjustment| adjust(sku.clone(), reference.clone(), adjustment));
+        let release = free.map(|qty| {
+            let (sku, reference) = batch();
+            Command::ReleaseBatch(ReleaseBatch { sku, reference, qty })
+        });
+        [create, quarantine, adjust, release].into_iter().flatten().collect()
+    })
+}
+
+/// What happens to a batch that is not of use for ever, some of it left out: units of it are promised, perhaps picked, days pass, it is
+/// found to keep for a longer or a shorter time, and something is done with what is left.
+fn ageing(products: usize) -> impl Strategy<Value = Vec<Step>> {
+    let batch = (busy(), option::weighted(0.8, (stock(), eta())), last_day());
+    let when_short = prop_oneof![1 => Just(WhenShort::Partial), 2 => Just(WhenShort::Backorder)];
+    let promise = (asked(), terms(), when_short, option::weighted(0.3, hold()));
+    let passes = option::weighted(0.6, prop_oneof![2 => (1..300_i64).prop_map(Duration::seconds), 3 => days()]);
+    let after = (any::<bool>(), passes, option::weighted(0.5, expiry()), option::weighted(0.3, stock()));
+    (line_of(products), order(), batch, promise, after).prop_map(
+        |(
+            of,
+            order_id,
+            (reference, created, last),
+            (units, terms, when_short, hold),
+            (pick, passes, expiry, count),
+        )| {
+            let batch = || (of.sku.clone(), reference.clone());
+            let declared = created.map_or(BatchQuantity::ZERO, |(qty, _)| qty);
+            let create = created.map(|(qty, eta)| {
+                let (sku, reference) = batch();
+                let (eta, expires_on, precondition) = (Some(eta), Some(Some(last)), Precondition::None);
+                Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, precondition })
+            });
+            let line = (of.sku.clone(), of.line.clone(), qty(units), terms);
+            let mut allocate = Allocate::new(order_id.clone(), [line]).expect("it is a single line");
+            (allocate.when_short, allocate.hold) = (when_short, hold.filter(|_| when_short != WhenShort::Backorder));
+            let pick = pick.then(|| Command::Pick(Pick { order_id, lines: vec![of.clone()] }));
+            let declare = expiry.map(|expires_on| {
+                let (sku, reference) = batch();
+                let (qty, eta, expires_on) = (declared, None, Some(expires_on));
+                let precondition = Precondition::Exists;
+                Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, precondition })
+            });
+            let count = count.map(|counted| adjust(of.sku.clone(), reference.clone(), Adjustment::Recount(counted)));
+            let command = |command| Step::Do(Box::new(command));
+            let before = [create, Some(Command::Allocate(allocate)), pick].into_iter().flatten().map(command);
+            let after = [declare, count].into_iter().flatten().map(command);
+            before.chain(passes.map(Step::Wait)).chain(after).collect()
+        },
+    )
+}
+
+fn adjust(sku: Sku, reference: BatchRef, adjustment: Adjustment) -> Command {
+    let reason = Reason::new("counted").expect("a reason");
+    Command::AdjustBatch(AdjustBatch { sku, reference, adjustment, reason })
+}
+
+fn line_of(products: usize) -> impl Strategy<Value = LineOf> {
+    (sku(products), line()).prop_map(|(sku, line)| LineOf { sku, line })
+}
+
+fn ship_item(products: usize) -> impl Strategy<Value = ShipItem> {
+    (line_of(products), some(), option::weighted(0.6, busy())).prop_map(|(of, qty, from)| ShipItem { of, qty, from })
+}
+
+fn return_item(products: usize) -> impl Strategy<Value = ReturnItem> {
+    let to = prop_oneof![2 => Just(ReturnTo::Quarantine), 2 => Just(ReturnTo::Restock), 1 => Just(ReturnTo::Scrap)];
+    (line_of(products), few(), to, option::weighted(0.3, busy())).prop_map(|(of, qty, to, into)| ReturnItem {
+        of,
+        qty,
+        to,
+        into,
+    })
+}
+
+fn adjustment() -> impl Strategy<Value = Adjustment> {
+    prop_oneof![
+        few().prop_map(Adjustment::Damaged),
+        few().prop_map(Adjustment::Found),
+        stock().prop_map(Adjustment::Recount),
+    ]
+}
+
+/// Some units; none: all of them.
+fn some() -> impl Strategy<Value = Option<Quantity>> {
+    option::weighted(0.6, few())
+}
+
+/// As many units as there may well be.
+fn few() -> impl Strategy<Value = Quantity> {
+    prop_oneof![2 => 1..=2_u64, 2 => 1..=5_u64, 1 => 1..=12_u64].prop_map(qty)
+}
+
 fn terms() -> impl Strategy<Value = Terms> {
     let split = prop_oneof![
         3 => Just(Split::Parts(Quantity::ONE)),
@@ -112,11 +299,13 @@ fn terms() -> impl Strategy<Value = Terms> {
         3 => Just(Split::Never),
     ];
     let dates = (option::weighted(0.3, 0..8_i64), option::weighted(0.2, 0..6_i64));
-    (priority(), dates, split).prop_map(|(priority, (by, not_before), split)| Terms {
+    let min_days = option::weighted(0.2, 0..6_u16);
+    (priority(), dates, split, min_days).prop_map(|(priority, (by, not_before), split, min_days)| Terms {
         priority,
         by: by.map(day),
         not_before: not_before.map(day),
         split,
+        min_days,
     })
 }
 
@@ -129,7 +318,23 @@ fn change() -> impl Strategy<Value = LineChange> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     let cap = option::weighted(0.3, 0..20_u64);
-    (cap, any::<bool>()).prop_map(|(queue_cap, auto_improve)| Settings { queue_cap, auto_improve })
+    let strategy = prop_oneof![
+        1 => Just(None),
+        1 => Just(Some(Order::Earliest)),
+        2 => Just(Some(Order::Fefo)),
+        2 => Just(Some(Order::Fifo)),
+        2 => Just(Some(Order::FewestSplits)),
+    ];
+    let expiry = (prop_oneof![3 => Just(0), 2 => 1..5_u16], prop::bool::weighted(0.05));
+    (cap, any::<bool>(), strategy, expiry).prop_map(
+        |(queue_cap, auto_improve, strategy, (min_days, requires_expiry))| Settings {
+            queue_cap,
+            auto_improve,
+            strategy,
+            min_days,
+            requires_expiry,
+        },
+    )
 }
 
 fn when_short() -> impl Strategy<Value = WhenShort> {
@@ -149,12 +354,21 @@ fn hold() -> impl Strategy<Value = HoldSeconds> {
 }
 
 fn sku(products: usize) -> impl Strategy<Value = Sku> {
-    (0..products).prop_map(|product| Sku::new(["A", "B", "C"][product]).expect("a SKU"))
+    one_of(0..products)
+}
+
+fn one_of(products: Range<usize>) -> impl Strategy<Value = Sku> {
+    products.prop_map(|product| Sku::new(["A", "B", "C"][product]).expect("a SKU"))
 }
 
 fn reference() -> impl Strategy<Value = BatchRef> {
     prop_oneof![8 => (1..=4).prop_map(|n| format!("b{n}")), 1 => (1..=2).prop_map(|n| format!("b{n}~2"))]
         .prop_map(|reference| BatchRef::new(reference).expect("a reference"))
+}
+
+/// One that is known and has units of several lines rather sooner than the others.
+fn busy() -> impl Strategy<Value = BatchRef> {
+    prop_oneof![3 => (1..=2).prop_map(|n| BatchRef::new(format!("b{n}")).expect("a reference")), 1 => reference()]
 }
 
 fn order() -> impl Strategy<Value = OrderId> {
@@ -177,6 +391,20 @@ fn asked() -> impl Strategy<Value = u64> {
 
 fn eta() -> impl Strategy<Value = Option<Date>> {
     option::weighted(0.7, (0..8_i64).prop_map(day))
+}
+
+/// Rather often none, so that there is stock for most; else about when other things are due, or later.
+fn expiry() -> impl Strategy<Value = Option<Date>> {
+    option::weighted(0.5, last_day())
+}
+
+fn last_day() -> impl Strategy<Value = Date> {
+    prop_oneof![1 => -1..4_i64, 4 => 2..15_i64].prop_map(day)
+}
+
+/// Time in which a batch may well expire.
+fn days() -> impl Strategy<Value = Duration> {
+    (20..100_i64).prop_map(Duration::hours)
 }
 
 fn qty(units: u64) -> Quantity {
@@ -204,6 +432,18 @@ impl fmt::Display for Due {
     }
 }
 
+/// Until when a batch is of use.
+struct Until(Option<Date>);
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("of use for ever"),
+            Some(last) => write!(f, "of use until {}", Day(last)),
+        }
+    }
+}
+
 struct Asked<'a>(&'a Terms);
 
 impl fmt::Display for Asked<'_> {
@@ -222,7 +462,29 @@ impl fmt::Display for Asked<'_> {
         if let Some(not_before) = self.0.not_before {
             write!(f, " not before {}", Day(not_before))?;
         }
+        if let Some(min_days) = self.0.min_days {
+            write!(f, " of use for {min_days} days")?;
+        }
         Ok(())
+    }
+}
+
+struct Of(Option<Quantity>);
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("all"),
+            Some(qty) => qty.fmt(f),
+        }
+    }
+}
+
+struct Named<'a>(&'a LineOf);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.0.sku, self.0.line)
     }
 }
 
@@ -238,15 +500,26 @@ impl fmt::Debug for Step {
 fn print(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match command {
         Command::SetProduct(c) => {
-            let Settings { queue_cap, auto_improve } = c.settings;
+            let Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry } = c.settings;
             let cap = queue_cap.map_or_else(|| "no".to_owned(), |cap| cap.to_string());
-            write!(f, "set {}: {cap} cap, {}", c.sku, if auto_improve { "auto_improve" } else { "no auto_improve" })
+            write!(f, "set {}: {cap} cap, {}", c.sku, if auto_improve { "auto_improve" } else { "no auto_improve" })?;
+            strategy.map_or(Ok(()), |strategy| write!(f, ", {strategy:?}"))?;
+            if min_days > 0 {
+                write!(f, ", of use for {min_days} days")?;
+            }
+            if requires_expiry { f.write_str(", requires expiry") } else { Ok(()) }
         }
-        Command::CreateBatch(c) => write!(f, "create {} {}: {} units, {}", c.sku, c.reference, c.qty, Due(c.eta)),
+        Command::CreateBatch(c) => {
+            write!(f, "create {} {}: {} units, {}", c.sku, c.reference, c.qty, Due(c.eta))?;
+            if c.expires_on.is_none() { Ok(()) } else { write!(f, ", {}", Until(c.expires_on)) }
+        }
         Command::DeclareBatch(c) => {
             write!(f, "declare {} {}: {} units", c.sku, c.reference, c.qty)?;
             if let Some(eta) = c.eta {
                 write!(f, ", {}", Due(eta))?;
+            }
+            if let Some(expires_on) = c.expires_on {
+                write!(f, ", {}", Until(expires_on))?;
             }
             if c.precondition == Precondition::None { Ok(()) } else { f.write_str(", if known") }
         }
@@ -256,6 +529,13 @@ fn print(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "receive {} {}: {} units, {:?} the rest", c.sku, c.reference, c.qty, c.rest)
         }
         Command::CancelBatch(c) => write!(f, "cancel {} {}", c.sku, c.reference),
+        Command::AdjustBatch(c) => match c.adjustment {
+            Adjustment::Damaged(qty) => write!(f, "adjust {} {}: {qty} damaged", c.sku, c.reference),
+            Adjustment::Found(qty) => write!(f, "adjust {} {}: {qty} found", c.sku, c.reference),
+            Adjustment::Recount(qty) => write!(f, "adjust {} {}: {qty} counted", c.sku, c.reference),
+        },
+        Command::QuarantineBatch(c) => write!(f, "quarantine {} {}: {}", c.sku, c.reference, Of(c.qty)),
+        Command::ReleaseBatch(c) => write!(f, "release {} {}: {}", c.sku, c.reference, Of(c.qty)),
         Command::Allocate(c) => {
             write!(f, "allocate {}:", c.order_id())?;
             for line in c.lines() {
@@ -286,6 +566,32 @@ fn print(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "cancel {}", c.order_id)?;
             c.sku.as_ref().map_or(Ok(()), |sku| write!(f, " {sku}"))?;
             c.line.as_ref().map_or(Ok(()), |line| write!(f, " #{line}"))
+        }
+        Command::Pick(c) => {
+            write!(f, "pick {}", c.order_id)?;
+            c.lines.iter().try_for_each(|of| write!(f, " [{}]", Named(of)))
+        }
+        Command::Unpick(c) => {
+            write!(f, "unpick {}", c.order_id)?;
+            c.lines.iter().try_for_each(|of| write!(f, " [{}]", Named(of)))
+        }
+        Command::Ship(c) => {
+            write!(f, "ship {}", c.order_id)?;
+            for ShipItem { of, qty, from } in &c.items {
+                write!(f, " [{} of {}", Of(*qty), Named(of))?;
+                from.as_ref().map_or(Ok(()), |from| write!(f, " from {from}"))?;
+                f.write_str("]")?;
+            }
+            Ok(())
+        }
+        Command::Return(c) => {
+            write!(f, "return {}", c.order_id)?;
+            for ReturnItem { of, qty, to, into } in &c.items {
+                write!(f, " [{qty} of {}: {to:?}", Named(of))?;
+                into.as_ref().map_or(Ok(()), |into| write!(f, " into {into}"))?;
+                f.write_str("]")?;
+            }
+            Ok(())
         }
         Command::Improve(c) => write!(f, "improve {}", c.sku),
         Command::ApplyDue(c) => write!(f, "apply what is due of {}", c.sku),

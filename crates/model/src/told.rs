@@ -20,7 +20,11 @@ impl From<&Rejection> for Refused {
             Rejection::LineConflict(_) => Self::Conflict,
             Rejection::Short(_) => Self::Short,
             Rejection::QueueFull { .. } => Self::QueueFull,
-            Rejection::LogInconsistent { .. } => Self::Invalid,
+            Rejection::NotOnHand(_) => Self::NotOnHand,
+            Rejection::TooMany { .. } => Self::TooMany,
+            Rejection::TooFew { .. } => Self::TooFew,
+            Rejection::ExpiryMissing { .. } => Self::ExpiryMissing,
+            Rejection::LogInconsistent { .. } | Rejection::KeyReused(_) => Self::Invalid,
         }
     }
 }
@@ -29,10 +33,15 @@ impl From<&Batch> for BatchView {
     fn from(batch: &Batch) -> Self {
         Self {
             quantity: batch.quantity.units(),
+            declared: batch.declared.units(),
+            quarantined: batch.quarantined,
             held: batch.held,
             allocated: batch.allocated,
             eta: batch.eta,
+            expires_on: batch.expires_on,
             cancelled: batch.cancelled,
+            // Whether an empty batch has expired is looked at when something comes into it.
+            expired: batch.expired && batch.is_open(),
         }
     }
 }
@@ -47,6 +56,9 @@ impl From<&AcceptedLine> for LineView {
             state: line.state().name(),
             requested: line.requested.units(),
             placements,
+            locked: line.locked(),
+            shipped: line.shipped.iter().map(|shipped| (shipped.batch.clone(), shipped.qty)).collect(),
+            returned: line.returned(),
             backordered: line.backordered(),
             queued: line.queued,
             dropped: line.dropped,

@@ -1,8 +1,9 @@
 //! Many histories in one store: each in a world of its own, whose products and orders have names that no other world has.
 
 use allocation_domain::commands::{
-    Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
-    Deallocate, DeclareBatch, ExtendHold, Improve, ReceiveBatch, RepairBooks, SetProduct,
+    AdjustBatch, Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold,
+    CreateBatch, Deallocate, DeclareBatch, ExtendHold, Improve, Pick, QuarantineBatch, ReceiveBatch, ReleaseBatch,
+    RepairBooks, Return, SetProduct, Ship, Unpick,
 };
 use allocation_domain::{Command, LineKey, OrderId, Sku};
 
@@ -31,6 +32,9 @@ impl World {
             | Command::ChangeBatchEta(ChangeBatchEta { sku, .. })
             | Command::ReceiveBatch(ReceiveBatch { sku, .. })
             | Command::CancelBatch(CancelBatch { sku, .. })
+            | Command::AdjustBatch(AdjustBatch { sku, .. })
+            | Command::QuarantineBatch(QuarantineBatch { sku, .. })
+            | Command::ReleaseBatch(ReleaseBatch { sku, .. })
             | Command::Improve(Improve { sku })
             | Command::ApplyDue(ApplyDue { sku })
             | Command::RepairBooks(RepairBooks { sku }) => *sku = self.sku(sku),
@@ -42,6 +46,24 @@ impl World {
             }
             Command::Deallocate(Deallocate { order_id, sku, .. }) => {
                 (*order_id, *sku) = (self.order(order_id), sku.as_ref().map(|sku| self.sku(sku)));
+            }
+            Command::Pick(Pick { order_id, lines }) | Command::Unpick(Unpick { order_id, lines }) => {
+                *order_id = self.order(order_id);
+                for of in lines {
+                    of.sku = self.sku(&of.sku);
+                }
+            }
+            Command::Ship(Ship { order_id, items }) => {
+                *order_id = self.order(order_id);
+                for item in items {
+                    item.of.sku = self.sku(&item.of.sku);
+                }
+            }
+            Command::Return(Return { order_id, items }) => {
+                *order_id = self.order(order_id);
+                for item in items {
+                    item.of.sku = self.sku(&item.of.sku);
+                }
             }
         }
         command

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use allocation_domain::commands::WhenShort;
 use allocation_domain::product::StoredProduct;
-use allocation_domain::{AcceptedLine, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction, Units,
+    Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
@@ -40,7 +41,19 @@ impl Transaction for InMemory {
         ManualClock::START
     }
 
+    async fn note(&mut self, _balances: &[NotedBalances]) -> StoreResult<()> {
+        Ok(())
+    }
+
     async fn record(&mut self, _events: &[RecordedEvent]) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn request_keys(&mut self, _: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
+        Ok(Vec::new())
+    }
+
+    async fn remember_keys(&mut self, _: &[RequestKey]) -> StoreResult<()> {
         Ok(())
     }
 
@@ -59,6 +72,10 @@ impl ProductRepository for InMemory {
         Ok(wanted.skus.iter().filter_map(|sku| products.get(sku).cloned()).collect())
     }
 
+    async fn batches(&mut self, _: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
+        Ok(Vec::new())
+    }
+
     async fn lines_of_orders(&mut self, _orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         Ok(Vec::new())
     }
@@ -71,7 +88,7 @@ impl ProductRepository for InMemory {
         Ok(Vec::new())
     }
 
-    async fn due_holds(&mut self, _: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, _: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         Ok(Vec::new())
     }
 

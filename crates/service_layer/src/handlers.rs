@@ -4,12 +4,18 @@
 //! it changes any, so that a rejection leaves all of them as they were.
 
 use allocation_domain::commands::{
-    Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch, Deallocate,
-    DeclareBatch, ExtendHold, Improve, Precondition, ReceiveBatch, RepairBooks, Rest, SetProduct, WhenShort,
+    AdjustBatch, Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
+    Deallocate, DeclareBatch, ExtendHold, Improve, Precondition, QuarantineBatch, ReceiveBatch, ReleaseBatch,
+    RepairBooks, SetProduct, WhenShort,
 };
 use allocation_domain::product::{Decision, Declared, Displaced, Plan, SupplyChange};
 use allocation_domain::states::Answer;
 use allocation_domain::{BatchRef, Eta, LineKey, LineState, OrderId, OrderLine, PartKey, Product, Rejection, Sku};
+
+mod floor;
+
+pub use self::floor::{as_it_is, pick, ship, take_return, unpick};
+use time::Date;
 
 use crate::ports::database::{StoreError, StoreResult, Transaction};
 use crate::unit_of_work::UnitOfWork;
@@ -131,16 +137,29 @@ fn unknown_sku(sku: &Sku) -> Rejection {
 // ---- Products and supply -----------------------------------------------------------------------------------------------
 
 /// Makes a product known, or changes its settings.
-pub fn set_product<T: Transaction>(cmd: &SetProduct, uow: &mut UnitOfWork<T>) -> Verdict {
+pub async fn set_product<T: Transaction>(cmd: &SetProduct, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    let min_days = cmd.settings.min_days;
+    let known = uow.product(&cmd.sku).filter(|product| product.settings().min_days != min_days);
+    let perishable: Vec<BatchRef> = known.map_or_else(Vec::new, |product| {
+        let perishable = product.batches().iter().filter(|batch| batch.expires_on.is_some());
+        perishable.map(|batch| batch.reference.clone()).collect()
+    });
+    for reference in &perishable {
+        // Whoever has a place in it may need another by then.
+        uow.losers(&cmd.sku, reference, None, usize::MAX).await?;
+    }
     let product = uow.product_or_new(&cmd.sku);
     let declared = product.set(cmd.settings);
-    Ok(Reply::Product(ProductReply { declared, product: (&*product).into() }))
+    if !perishable.is_empty() {
+        product.look_over();
+    }
+    Ok(Ok(Reply::Product(ProductReply { declared, product: (&*product).into() })))
 }
 
 /// Makes a new batch known.
 pub fn create_batch<T: Transaction>(cmd: &CreateBatch, uow: &mut UnitOfWork<T>) -> Verdict {
     let product = uow.product_or_new(&cmd.sku);
-    let declared = product.create_batch(cmd.reference.clone(), cmd.qty, cmd.eta)?;
+    let declared = product.create_batch(cmd.reference.clone(), cmd.qty, cmd.eta, cmd.expires_on)?;
     Ok(batch_reply(uow, &cmd.sku, &cmd.reference, Cut { declared, ..Cut::NONE }))
 }
 
@@ -150,7 +169,7 @@ pub async fn declare_batch<T: Transaction>(
     resume: Option<&PartKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    let DeclareBatch { sku, reference, qty, eta, precondition } = cmd;
+    let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = cmd;
     let known = uow.product(sku).and_then(|product| product.batch(reference));
     let holds = match precondition {
         // It held when the cut was begun.
@@ -163,20 +182,32 @@ pub async fn declare_batch<T: Transaction>(
         return Ok(Err(Rejection::PreconditionFailed { sku: sku.clone(), reference: reference.clone() }));
     }
     if known.is_none() {
-        let (sku, reference, qty, eta) = (sku.clone(), reference.clone(), *qty, eta.flatten());
-        return Ok(create_batch(&CreateBatch { sku, reference, qty, eta }, uow));
+        let (sku, reference, qty) = (sku.clone(), reference.clone(), *qty);
+        let (eta, expires_on) = (eta.flatten(), expires_on.flatten());
+        return Ok(create_batch(&CreateBatch { sku, reference, qty, eta, expires_on }, uow));
     }
-    if let (Some(eta), Some(product)) = (eta, uow.product(sku))
-        && let Err(rejection) = product.eta_may_become(reference, *eta)
-    {
-        return Ok(Err(rejection));
+    if let Some(product) = uow.product(sku) {
+        let eta = eta.map_or(Ok(Answer::Same), |eta| product.eta_may_become(reference, eta));
+        let qty = || product.supply_may_change(reference, &SupplyChange::Quantity(*qty));
+        let expiry = || expires_on.map_or(Ok(Answer::Same), |last| product.expiry_may_become(reference, last));
+        if let Err(rejection) = eta.and_then(|_| qty()).and_then(|_| expiry()) {
+            return Ok(Err(rejection));
+        }
     }
-    let mut cut = match change_supply(uow, sku, reference, SupplyChange::Quantity(*qty), resume).await? {
+    let mut cut = match change_supply(uow, sku, reference, &SupplyChange::Quantity(*qty), resume).await? {
         Ok(cut) => cut,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    if let Some(eta) = eta {
-        match change_eta(uow, sku, reference, *eta).await? {
+    let dated = match eta {
+        Some(eta) => change_eta(uow, sku, reference, *eta).await?,
+        None => Ok(Cut::NONE),
+    };
+    let kept = match expires_on {
+        Some(last) => change_expiry(uow, sku, reference, *last).await?,
+        None => Ok(Cut::NONE),
+    };
+    for changed in [dated, kept] {
+        match changed {
             Ok(Cut { declared: Declared::Same, .. }) => {}
             Ok(changed) => {
                 cut.declared = changed.declared;
@@ -194,7 +225,7 @@ pub async fn change_batch_quantity<T: Transaction>(
     resume: Option<&PartKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    supply_reply(uow, &cmd.sku, &cmd.reference, SupplyChange::Quantity(cmd.qty), resume).await
+    supply_reply(uow, &cmd.sku, &cmd.reference, &SupplyChange::Quantity(cmd.qty), resume).await
 }
 
 /// Says that an expected batch has come.
@@ -203,7 +234,7 @@ pub async fn receive_batch<T: Transaction>(
     resume: Option<&PartKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    supply_reply(uow, &cmd.sku, &cmd.reference, SupplyChange::Receipt(cmd.qty, cmd.rest), resume).await
+    supply_reply(uow, &cmd.sku, &cmd.reference, &SupplyChange::Receipt(cmd.qty, cmd.rest), resume).await
 }
 
 /// Says that an expected batch will never come.
@@ -212,7 +243,25 @@ pub async fn cancel_batch<T: Transaction>(
     resume: Option<&PartKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    supply_reply(uow, &cmd.sku, &cmd.reference, SupplyChange::Cancellation, resume).await
+    supply_reply(uow, &cmd.sku, &cmd.reference, &SupplyChange::Cancellation, resume).await
+}
+
+/// Corrects what a batch in the warehouse holds.
+pub async fn adjust_batch<T: Transaction>(cmd: &AdjustBatch, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    let change = SupplyChange::Adjustment(cmd.adjustment, cmd.reason.clone());
+    supply_reply(uow, &cmd.sku, &cmd.reference, &change, None).await
+}
+
+/// Sets units of a batch aside.
+pub async fn quarantine_batch<T: Transaction>(cmd: &QuarantineBatch, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    supply_reply(uow, &cmd.sku, &cmd.reference, &SupplyChange::Quarantine(cmd.qty), None).await
+}
+
+/// Gives units free again that were set aside.
+pub fn release_batch<T: Transaction>(cmd: &ReleaseBatch, uow: &mut UnitOfWork<T>) -> Verdict {
+    let product = uow.product_mut(&cmd.sku).ok_or_else(|| unknown_sku(&cmd.sku))?;
+    let declared = product.release_batch(&cmd.reference, cmd.qty)?;
+    Ok(batch_reply(uow, &cmd.sku, &cmd.reference, Cut { declared, ..Cut::NONE }))
 }
 
 /// Corrects a batch's date.
@@ -237,7 +286,7 @@ async fn supply_reply<T: Transaction>(
     uow: &mut UnitOfWork<T>,
     sku: &Sku,
     reference: &BatchRef,
-    change: SupplyChange,
+    change: &SupplyChange,
     resume: Option<&PartKey>,
 ) -> StoreResult<Verdict> {
     let cut = change_supply(uow, sku, reference, change, resume).await?;
@@ -248,7 +297,7 @@ async fn change_supply<T: Transaction>(
     uow: &mut UnitOfWork<T>,
     sku: &Sku,
     reference: &BatchRef,
-    change: SupplyChange,
+    change: &SupplyChange,
     resume: Option<&PartKey>,
 ) -> StoreResult<Result<Cut, Rejection>> {
     let Some(product) = uow.product(sku) else {
@@ -260,12 +309,10 @@ async fn change_supply<T: Transaction>(
         Err(rejection) => return Ok(Err(rejection)),
     }
     // Every part has a unit at least, so no more parts than units can lose their place.
-    let lacking = usize::try_from(product.lacking(reference, change.quantity())).unwrap_or(usize::MAX);
+    let lacking = usize::try_from(product.lacking(reference, change)).unwrap_or(usize::MAX);
     let mut losers = Vec::new();
     if lacking > 0 {
-        // The rest of a receipt is counted against all that was expected, so that is done in one.
-        let one_step = matches!(change, SupplyChange::Receipt(_, Rest::Keep));
-        let limit = if one_step { lacking } else { lacking.min(CUT_STEP) };
+        let limit = if change.is_relative() { lacking } else { lacking.min(CUT_STEP) };
         losers = uow.losers(sku, reference, resume, limit).await?;
         if losers.is_empty() && resume.is_some() {
             // Newer lines have taken places that others gave back meanwhile.
@@ -302,6 +349,24 @@ async fn change_eta<T: Transaction>(
         uow.losers(sku, reference, None, usize::MAX).await?;
     }
     let changed = uow.product_mut(sku).expect("seen above").change_batch_eta(reference, to);
+    Ok(changed.map(|(declared, displaced)| Cut { declared, displaced, ..Cut::NONE }))
+}
+
+async fn change_expiry<T: Transaction>(
+    uow: &mut UnitOfWork<T>,
+    sku: &Sku,
+    reference: &BatchRef,
+    to: Option<Date>,
+) -> StoreResult<Result<Cut, Rejection>> {
+    let Some(product) = uow.product(sku) else { return Ok(Err(unknown_sku(sku))) };
+    match product.expiry_may_become(reference, to) {
+        Ok(Answer::Same) => return Ok(Ok(Cut::NONE)),
+        Ok(_) => {}
+        Err(rejection) => return Ok(Err(rejection)),
+    }
+    // It may no longer keep long enough for whoever has a place in it.
+    uow.losers(sku, reference, None, usize::MAX).await?;
+    let changed = uow.product_mut(sku).expect("seen above").change_expiry(reference, to);
     Ok(changed.map(|(declared, displaced)| Cut { declared, displaced, ..Cut::NONE }))
 }
 
@@ -458,7 +523,22 @@ pub fn deallocate<T: Transaction>(cmd: &Deallocate, uow: &mut UnitOfWork<T>) -> 
             None => Rejection::UnknownOrder(order_id),
         });
     }
+    // What has left is left out, unless there is nothing else (rule 24).
+    let (mut open, mut shipped) = (Vec::with_capacity(lines.len()), None);
     for (sku, key) in &lines {
+        let product = uow.product(sku).expect("its lines are at hand");
+        match product.may_deallocate(key) {
+            Ok(answer) => open.push((sku, key, answer)),
+            Err(rejection) if product.line(key).is_some_and(|line| line.state() == LineState::Shipped) => {
+                shipped = shipped.or(Some(rejection));
+            }
+            Err(rejection) => return Err(rejection),
+        }
+    }
+    if let Some(rejection) = shipped.filter(|_| open.iter().all(|(.., answer)| *answer == Answer::Same)) {
+        return Err(rejection);
+    }
+    for (sku, key, _) in open {
         uow.product_mut(sku).expect("its lines are at hand").deallocate(key)?;
     }
     Ok(order_reply(uow, &lines))
@@ -525,11 +605,11 @@ pub async fn repair_books<T: Transaction>(cmd: &RepairBooks, uow: &mut UnitOfWor
     if findings.balanced() {
         return Ok(Ok(Reply::Repaired(Vec::new())));
     }
-    let mended = match verify::product_told_by_events(&books) {
+    let (mended, balances) = match verify::product_told_by_events(&books) {
         Ok(mended) => mended,
         Err(why) => return Ok(Err(Rejection::LogInconsistent { sku: cmd.sku.clone(), why })),
     };
-    uow.replace(mended).await?;
+    uow.replace(mended, &balances).await?;
     let differences = findings.differences;
     uow.product_mut(&cmd.sku).expect("it was put there").note_repair(differences.len() as u64);
     Ok(Ok(Reply::Repaired(differences)))

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_domain::{Command, Event, PartKey, Product, Sku};
+use allocation_domain::{Command, Event, PartKey, Product, Rejection, Sku, Strategy};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
-use crate::ports::database::{Database, Selection, StoreError, StoreResult, Transaction};
+use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
 use crate::ports::reader::Foresight;
 use crate::unit_of_work::{UnitOfWork, Wanted};
 use crate::wire::Cause;
@@ -25,6 +25,8 @@ pub struct Message {
     pub command: Command,
     /// Who wants it.
     pub cause: Cause,
+    /// The caller's name for it, if its effect has no natural key: what was done under this name is not done again.
+    pub key: Option<RequestKey>,
     /// Where a large cut goes on that was begun in an earlier unit of work: after these units, the last that lost their place.
     pub resume: Option<PartKey>,
 }
@@ -32,7 +34,13 @@ pub struct Message {
 impl Message {
     /// A command that was not begun yet.
     pub fn new(command: Command, cause: Cause) -> Self {
-        Self { command, cause, resume: None }
+        Self { command, cause, key: None, resume: None }
+    }
+
+    /// The same under a name of the caller's.
+    #[must_use]
+    pub fn with_key(self, key: RequestKey) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// What is left of the command after a unit of work that gave this verdict; `None` when it is done.
@@ -58,13 +66,21 @@ pub struct MessageBus<D> {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Metrics,
+    strategy: Strategy,
     committed: watch::Sender<()>,
 }
 
 impl<D: Database> MessageBus<D> {
     /// A bus over this store.
     pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
-        Self { database, clock, entropy, metrics, committed: watch::Sender::new(()) }
+        let strategy = Strategy::default();
+        Self { database, clock, entropy, metrics, strategy, committed: watch::Sender::new(()) }
+    }
+
+    /// The same with another strategy for products that say nothing of theirs.
+    #[must_use]
+    pub fn with_strategy(self, strategy: Strategy) -> Self {
+        Self { strategy, ..self }
     }
 
     /// Is told whenever a unit of work has been committed.
@@ -159,10 +175,11 @@ impl<D: Database> MessageBus<D> {
 
     async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
+        uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
         let mut verdicts = Vec::with_capacity(messages.len());
         for message in messages {
             uow.caused_by(&message.cause);
-            let mut verdict = dispatch(message, &mut uow).await?;
+            let mut verdict = once(message, &mut uow).await?;
             if settle(&mut uow).await? {
                 handlers::refresh(&mut verdict, &uow);
             }
@@ -177,9 +194,9 @@ impl<D: Database> MessageBus<D> {
 
     /// A unit of work with all that is wanted at hand, and in it done what is due (rule 13).
     async fn begin(&self, wanted: Wanted) -> StoreResult<UnitOfWork<D::Tx>> {
-        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone());
+        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.strategy);
         uow.load(wanted).await?;
-        if uow.expire_holds().await? {
+        if uow.do_what_is_due().await? {
             let correlation = self.entropy.uuid(self.clock.now()).to_string().into();
             uow.caused_by(&Cause { correlation, actor: "clock".into(), traceparent: None });
             settle(&mut uow).await?;
@@ -194,6 +211,10 @@ impl<D: Database> Foresight for MessageBus<D> {
         let selection = Selection { skus: skus.iter().cloned().collect(), ..Selection::default() };
         let uow = self.begin(Wanted { selection, orders: Vec::new() }).await?;
         uow.abandon().await
+    }
+
+    fn strategy(&self) -> Strategy {
+        self.strategy
     }
 }
 
@@ -215,22 +236,45 @@ async fn settle<T: Transaction>(uow: &mut UnitOfWork<T>) -> StoreResult<bool> {
     Ok(stock_was_free)
 }
 
+/// Does a command's job, unless it was done under the caller's name for it: then it is answered with the present state. A refused command is
+/// not remembered, since nothing has changed.
+async fn once<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
+    let Some(key) = &message.key else { return dispatch(message, uow).await };
+    match uow.content_of(&key.key) {
+        Some(content) if content == key.content => return Ok(handlers::as_it_is(&message.command, uow)),
+        Some(_) => return Ok(Err(Rejection::KeyReused(key.key.to_string()))),
+        None => {}
+    }
+    let verdict = dispatch(message, uow).await?;
+    if verdict.is_ok() {
+        uow.remember_key(key.clone());
+    }
+    Ok(verdict)
+}
+
 /// Which handler does a command's job.
 async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
     let resume = message.resume.as_ref();
     match &message.command {
-        Command::SetProduct(cmd) => Ok(handlers::set_product(cmd, uow)),
+        Command::SetProduct(cmd) => handlers::set_product(cmd, uow).await,
         Command::CreateBatch(cmd) => Ok(handlers::create_batch(cmd, uow)),
         Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, resume, uow).await,
         Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, resume, uow).await,
         Command::ChangeBatchEta(cmd) => handlers::change_batch_eta(cmd, uow).await,
         Command::ReceiveBatch(cmd) => handlers::receive_batch(cmd, resume, uow).await,
         Command::CancelBatch(cmd) => handlers::cancel_batch(cmd, resume, uow).await,
+        Command::AdjustBatch(cmd) => handlers::adjust_batch(cmd, uow).await,
+        Command::QuarantineBatch(cmd) => handlers::quarantine_batch(cmd, uow).await,
+        Command::ReleaseBatch(cmd) => Ok(handlers::release_batch(cmd, uow)),
         Command::Allocate(cmd) => Ok(handlers::allocate(cmd, uow)),
         Command::ConfirmHold(cmd) => Ok(handlers::confirm_hold(cmd, uow)),
         Command::ExtendHold(cmd) => Ok(handlers::extend_hold(cmd, uow)),
         Command::ChangeLine(cmd) => Ok(handlers::change_line(cmd, uow)),
         Command::Deallocate(cmd) => Ok(handlers::deallocate(cmd, uow)),
+        Command::Pick(cmd) => Ok(handlers::pick(cmd, uow)),
+        Command::Unpick(cmd) => Ok(handlers::unpick(cmd, uow)),
+        Command::Ship(cmd) => handlers::ship(cmd, uow).await,
+        Command::Return(cmd) => handlers::take_return(cmd, uow).await,
         Command::Improve(cmd) => handlers::improve(cmd, uow).await,
         Command::ApplyDue(_) => Ok(handlers::apply_due()),
         Command::RepairBooks(cmd) => handlers::repair_books(cmd, uow).await,
@@ -251,11 +295,18 @@ fn name(command: &Command) -> &'static str {
         Command::ChangeBatchEta(_) => "change_batch_eta",
         Command::ReceiveBatch(_) => "receive_batch",
         Command::CancelBatch(_) => "cancel_batch",
+        Command::AdjustBatch(_) => "adjust_batch",
+        Command::QuarantineBatch(_) => "quarantine_batch",
+        Command::ReleaseBatch(_) => "release_batch",
         Command::Allocate(_) => "allocate",
         Command::ConfirmHold(_) => "confirm_hold",
         Command::ExtendHold(_) => "extend_hold",
         Command::ChangeLine(_) => "change_line",
         Command::Deallocate(_) => "deallocate",
+        Command::Pick(_) => "pick",
+        Command::Unpick(_) => "unpick",
+        Command::Ship(_) => "ship",
+        Command::Return(_) => "return",
         Command::Improve(_) => "improve",
         Command::ApplyDue(_) => "apply_due",
         Command::RepairBooks(_) => "repair_books",

@@ -1,7 +1,8 @@
 //! The sweeper: a background job that does what is due of products nobody asks for at the moment.
 //!
 //! Nothing depends on it being in time: whoever reads or writes a product does first what is due of it (rule 13). It sees to it that
-//! expired holds are told to the rest of the company, and that those who wait are served, even when nobody comes by.
+//! expired holds are told to the rest of the company, and that those who wait are served, even when nobody comes by. It also has the store
+//! forget what nobody needs any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::group_commit::{Commands, HandlerError};
 use crate::message_bus::Message;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::housekeeping::Housekeeping;
 use crate::ports::reader::Reader;
 use crate::wire::Cause;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it has the store forget what is old.
+const TIDY_EVERY: Duration = Duration::from_mins(10);
 
 /// How many products it takes on at once.
 const PAGE: usize = 256;
@@ -32,6 +37,10 @@ pub struct Sweeper {
     pub clock: Arc<dyn Clock>,
     /// Names what it does.
     pub entropy: Arc<dyn Entropy>,
+    /// Has the store forget.
+    pub housekeeping: Arc<dyn Housekeeping>,
+    /// For how long a request key is remembered at least.
+    pub keep_keys: Duration,
 }
 
 impl Sweeper {
@@ -39,9 +48,17 @@ impl Sweeper {
     pub async fn run(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tidied = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Err(error) = self.sweep().await {
                 tracing::warn!(%error, "can't do what is due; trying again");
+            }
+            let now = self.clock.monotonic();
+            if tidied.is_none_or(|last| now.saturating_sub(last) >= TIDY_EVERY) {
+                tidied = Some(now);
+                if let Err(error) = self.housekeeping.forget_keys(self.keep_keys).await {
+                    tracing::warn!(%error, "can't forget old request keys; trying again later");
+                }
             }
         }
     }
@@ -51,9 +68,14 @@ impl Sweeper {
     /// # Errors
     /// When the store can't do its part, or too much waits.
     pub async fn sweep(&self) -> Result<(), HandlerError> {
+        let mut before = Vec::new();
         loop {
             let due = self.reader.due(None, PAGE).await?.skus;
-            let found = due.len();
+            // What may be due and turns out not to be is found again.
+            if due.is_empty() || due == before {
+                return Ok(());
+            }
+            before.clone_from(&due);
             let correlation: Arc<str> = self.entropy.uuid(self.clock.now()).to_string().into();
             let sweeps = due.into_iter().map(|sku| {
                 let cause = Cause { correlation: correlation.clone(), actor: "sweeper".into(), traceparent: None };
@@ -62,9 +84,6 @@ impl Sweeper {
             // All at once, so that they share a unit of work.
             for swept in futures_util::future::join_all(sweeps).await {
                 drop(swept?);
-            }
-            if found < PAGE {
-                return Ok(());
             }
         }
     }

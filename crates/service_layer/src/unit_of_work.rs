@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use allocation_domain::commands::{ApplyDue, Improve, RepairBooks, SetProduct};
-use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetProduct};
+use allocation_domain::{
+    BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy,
+};
 
+use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
-use crate::ports::database::{Change, ProductChanges, RecordedEvent, Selection, StoreResult, Transaction, Units};
+use crate::ports::database::{
+    Change, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult, Transaction, Units,
+};
 use crate::verify::ProductBooks;
 use crate::wire::{self, Cause};
 
@@ -54,6 +59,9 @@ impl Wanted {
                 }
             }
             Command::CancelBatch(c) => batch(&c.sku, &c.reference),
+            Command::AdjustBatch(c) => batch(&c.sku, &c.reference),
+            Command::QuarantineBatch(c) => batch(&c.sku, &c.reference),
+            Command::ReleaseBatch(c) => batch(&c.sku, &c.reference),
             Command::ChangeLine(c) => {
                 selection.skus.insert(c.sku.clone());
                 selection.lines.push((c.sku.clone(), c.line.clone()));
@@ -61,6 +69,20 @@ impl Wanted {
             Command::Deallocate(c) => self.orders.push((c.order_id.clone(), c.sku.clone())),
             Command::ConfirmHold(c) => self.orders.push((c.order_id.clone(), None)),
             Command::ExtendHold(c) => self.orders.push((c.order_id.clone(), None)),
+            Command::Pick(c) => self.add_lines(&c.order_id, &c.lines),
+            Command::Unpick(c) => self.add_lines(&c.order_id, &c.lines),
+            Command::Ship(c) => {
+                self.add_lines(&c.order_id, c.items.iter().map(|item| &item.of));
+                let selection = &mut self.selection;
+                let named = c.items.iter().filter_map(|item| Some((item.of.sku.clone(), item.from.clone()?)));
+                selection.batches.extend(named);
+            }
+            Command::Return(c) => {
+                self.add_lines(&c.order_id, c.items.iter().map(|item| &item.of));
+                let selection = &mut self.selection;
+                let named = c.items.iter().filter_map(|item| Some((item.of.sku.clone(), item.into.clone()?)));
+                selection.batches.extend(named);
+            }
             Command::SetProduct(SetProduct { sku, .. })
             | Command::Improve(Improve { sku })
             | Command::ApplyDue(ApplyDue { sku })
@@ -71,13 +93,31 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// These lines of an order; none named: all.
+    fn add_lines<'a>(&mut self, order_id: &OrderId, named: impl IntoIterator<Item = &'a LineOf>) {
+        let mut all = true;
+        for of in named {
+            all = false;
+            self.selection.skus.insert(of.sku.clone());
+            self.orders.push((order_id.clone(), Some(of.sku.clone())));
+        }
+        if all {
+            self.orders.push((order_id.clone(), None));
+        }
+    }
+}
+
 /// One atomic change: every product seen in it, and everything that happened to them.
 ///
 /// Dropping it before [`UnitOfWork::commit`] leaves the store as it was.
 pub struct UnitOfWork<T> {
     tx: T,
     entropy: Arc<dyn Entropy>,
+    strategy: Strategy,
     seen: BTreeMap<Sku, Tracked>,
+    /// Orders that were asked for and have lines, at hand or not.
+    orders: BTreeSet<OrderId>,
     /// Products handed out for change since events were last gathered.
     touched: Vec<Sku>,
     /// What is going on, as the cause of events.
@@ -86,6 +126,12 @@ pub struct UnitOfWork<T> {
     gathered: Vec<(Sku, Event)>,
     /// Events not yet in the log.
     unrecorded: Vec<RecordedEvent>,
+    /// What products came to by them, where that is to be noted.
+    unnoted: Vec<NotedBalances>,
+    /// Request keys that are known, and for what.
+    keys: BTreeMap<Arc<str>, [u8; 32]>,
+    /// Of these, those that are not yet in the store.
+    new_keys: Vec<RequestKey>,
     changed: bool,
 }
 
@@ -93,21 +139,28 @@ struct Tracked {
     product: Product,
     /// Its version in the store.
     saved_version: u64,
-    /// Events since it was last saved. They name every row that has changed, so nothing else keeps track of changes.
+    /// Events since it was last saved. They name every row that has changed, so nothing else keeps track of changes …
     unsaved: Vec<Event>,
+    /// … but of lines of which only what follows from their batches is another.
+    looked_over: BTreeSet<LineKey>,
 }
 
 impl<T: Transaction> UnitOfWork<T> {
-    /// A unit of work in this transaction.
-    pub fn new(tx: T, entropy: Arc<dyn Entropy>) -> Self {
+    /// A unit of work in this transaction. `strategy`: that of products that say nothing of theirs.
+    pub fn new(tx: T, entropy: Arc<dyn Entropy>, strategy: Strategy) -> Self {
         Self {
             tx,
             entropy,
+            strategy,
             seen: BTreeMap::new(),
+            orders: BTreeSet::new(),
             touched: Vec::new(),
             cause: Cause { correlation: "".into(), actor: "".into(), traceparent: None },
             gathered: Vec::new(),
             unrecorded: Vec::new(),
+            unnoted: Vec::new(),
+            keys: BTreeMap::new(),
+            new_keys: Vec::new(),
             changed: false,
         }
     }
@@ -121,6 +174,7 @@ impl<T: Transaction> UnitOfWork<T> {
                 let asked = |(id, only): &(OrderId, Option<Sku>)| {
                     *id == key.order_id && only.as_ref().is_none_or(|only| *only == sku)
                 };
+                self.orders.insert(key.order_id.clone());
                 if orders.iter().any(asked) {
                     selection.skus.insert(sku.clone());
                     selection.lines.push((sku, key));
@@ -128,34 +182,40 @@ impl<T: Transaction> UnitOfWork<T> {
             }
         }
         for product in self.tx.load(&selection).await? {
-            let tracked = Tracked { saved_version: product.version(), product, unsaved: Vec::new() };
-            self.seen.insert(tracked.product.sku().clone(), tracked);
+            self.track(product);
         }
         Ok(())
     }
 
-    /// Ends the holds of loaded products whose time has come (rule 13). `true` if there were any.
-    pub async fn expire_holds(&mut self) -> StoreResult<bool> {
-        let holding: Vec<_> = self
-            .seen
-            .iter()
-            .filter(|(_, tracked)| tracked.product.held() > 0)
-            .map(|(sku, tracked)| (sku.clone(), tracked.product.now()))
-            .collect();
-        if holding.is_empty() {
+    fn track(&mut self, mut product: Product) {
+        product.set_usual_strategy(self.strategy);
+        let saved_version = product.version();
+        let tracked = Tracked { product, saved_version, unsaved: Vec::new(), looked_over: BTreeSet::new() };
+        self.seen.insert(tracked.product.sku().clone(), tracked);
+    }
+
+    /// Does what is due of loaded products (rule 13): holds whose time has come end, batches expire, and lines lose what does not keep long enough for
+    /// them. `true` if there may have been anything.
+    pub async fn do_what_is_due(&mut self) -> StoreResult<bool> {
+        let mut asked = Vec::new();
+        for (sku, Tracked { product, .. }) in self.seen.iter().filter(|(_, tracked)| tracked.product.may_be_due()) {
+            asked.push((sku.clone(), product.now()));
+        }
+        if asked.is_empty() {
             return Ok(false);
         }
-        for (sku, line) in self.tx.due_holds(&holding).await? {
+        for (sku, line) in self.tx.due_lines(&asked).await? {
             if let Some(product) = self.product_mut(&sku) {
                 product.remember([line]);
             }
         }
-        for sku in self.touched.clone() {
-            if let Some(tracked) = self.seen.get_mut(&sku) {
-                tracked.product.expire_holds();
-            }
+        for (sku, _) in asked {
+            let product = self.product_mut(&sku).expect("it was loaded");
+            product.expire_holds();
+            product.expire_batches();
+            product.lose_what_spoils();
         }
-        Ok(!self.touched.is_empty())
+        Ok(true)
     }
 
     /// A product, if it is known.
@@ -173,9 +233,15 @@ impl<T: Transaction> UnitOfWork<T> {
     /// A product to change, made known if need be.
     pub fn product_or_new(&mut self, sku: &Sku) -> &mut Product {
         self.touched.push(sku.clone());
-        let now = self.tx.now();
-        let new = || Tracked { product: Product::new(sku.clone(), now), saved_version: 0, unsaved: Vec::new() };
-        &mut self.seen.entry(sku.clone()).or_insert_with(new).product
+        if !self.seen.contains_key(sku) {
+            self.track(Product::new(sku.clone(), self.tx.now()));
+        }
+        &mut self.seen.get_mut(sku).expect("it was put there").product
+    }
+
+    /// Whether an order that was asked for had lines when that was done.
+    pub fn knows_order(&self, order_id: &OrderId) -> bool {
+        self.orders.contains(order_id)
     }
 
     /// The lines of an order that are at hand, in the order of their SKUs: all of them, or those of one SKU, or one of these.
@@ -186,6 +252,27 @@ impl<T: Transaction> UnitOfWork<T> {
             .flat_map(|(sku, tracked)| tracked.product.lines_of(order_id).map(|l| (sku.clone(), l.key.clone())))
             .filter(|(_, key)| line.is_none_or(|line| *line == key.line))
             .collect()
+    }
+
+    /// Finds out which of these request keys are known.
+    pub async fn bring_keys(&mut self, keys: impl Iterator<Item = &RequestKey>) -> StoreResult<()> {
+        let asked: BTreeSet<Arc<str>> = keys.map(|key| key.key.clone()).collect();
+        if !asked.is_empty() {
+            let known = self.tx.request_keys(&asked.into_iter().collect::<Vec<_>>()).await?;
+            self.keys.extend(known.into_iter().map(|key| (key.key, key.content)));
+        }
+        Ok(())
+    }
+
+    /// What a request key stands for, if it is known.
+    pub fn content_of(&self, key: &str) -> Option<[u8; 32]> {
+        self.keys.get(key).copied()
+    }
+
+    /// Remembers a request key, together with everything else.
+    pub fn remember_key(&mut self, key: RequestKey) {
+        self.keys.insert(key.key.clone(), key.content);
+        self.new_keys.push(key);
     }
 
     /// What happens from here on is caused by this.
@@ -202,9 +289,14 @@ impl<T: Transaction> UnitOfWork<T> {
     fn take_events(&mut self) {
         for sku in std::mem::take(&mut self.touched) {
             let Some(tracked) = self.seen.get_mut(&sku) else { continue };
+            tracked.looked_over.extend(tracked.product.take_looked_over());
             let events = tracked.product.take_events();
             let now = tracked.product.now();
-            let first = tracked.product.version() + 1 - events.len() as u64;
+            let version = tracked.product.version();
+            let first = version + 1 - events.len() as u64;
+            if is_to_be_noted(first - 1, version) {
+                self.unnoted.push(Balances::of(tracked.product.batches()).noted(&sku, version));
+            }
             for (sequence, event) in (first..).zip(events) {
                 let body = wire::event_json(self.entropy.uuid(now), &sku, sequence, now, &self.cause, &event);
                 self.unrecorded.push(RecordedEvent { sku: sku.clone(), sequence, body });
@@ -226,6 +318,21 @@ impl<T: Transaction> UnitOfWork<T> {
         self.write().await?;
         let units = self.tx.losers(sku, batch, after, limit).await?;
         Ok(self.remember(sku, units))
+    }
+
+    /// Brings batches to hand that may have nothing left in them.
+    pub async fn bring_batches(&mut self, sku: &Sku, mut references: Vec<BatchRef>) -> StoreResult<()> {
+        let Some(product) = self.product(sku) else { return Ok(()) };
+        references.retain(|reference| product.batch(reference).is_none());
+        if references.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<_> = references.into_iter().map(|reference| (sku.clone(), reference)).collect();
+        let batches = self.tx.batches(&named).await?;
+        if let Some(tracked) = self.seen.get_mut(sku) {
+            tracked.product.remember_batches(batches.into_iter().map(|(_, batch)| batch));
+        }
+        Ok(())
     }
 
     /// Brings waiting units to hand, by seniority, those after `after`, and names them.
@@ -255,12 +362,12 @@ impl<T: Transaction> UnitOfWork<T> {
         self.tx.books(sku).await
     }
 
-    /// Puts a product that has everything at hand in the place of what is stored, as if it had been loaded so.
-    pub async fn replace(&mut self, product: Product) -> StoreResult<()> {
+    /// Puts a product that has everything at hand in the place of what is stored, with what its balances were, as if it had been loaded so.
+    pub async fn replace(&mut self, product: Product, balances: &[NotedBalances]) -> StoreResult<()> {
         self.tx.replace(&product).await?;
+        self.tx.note(balances).await?;
         self.changed = true;
-        let tracked = Tracked { saved_version: product.version(), product, unsaved: Vec::new() };
-        self.seen.insert(tracked.product.sku().clone(), tracked);
+        self.track(product);
         Ok(())
     }
 
@@ -278,13 +385,18 @@ impl<T: Transaction> UnitOfWork<T> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.tx.save(&changes).await?;
         self.tx.record(&self.unrecorded).await?;
+        self.tx.save(&changes).await?;
+        if !self.unnoted.is_empty() {
+            self.tx.note(&self.unnoted).await?;
+        }
         self.changed = true;
         self.unrecorded.clear();
+        self.unnoted.clear();
         for tracked in self.seen.values_mut() {
             tracked.saved_version = tracked.product.version();
             tracked.unsaved.clear();
+            tracked.looked_over.clear();
         }
         Ok(())
     }
@@ -292,6 +404,10 @@ impl<T: Transaction> UnitOfWork<T> {
     /// Writes everything and makes it last. `true` if there was anything to write.
     pub async fn commit(mut self) -> StoreResult<bool> {
         self.write().await?;
+        if !self.new_keys.is_empty() {
+            self.tx.remember_keys(&self.new_keys).await?;
+            self.changed = true;
+        }
         if self.changed {
             self.tx.commit().await?;
         } else {
@@ -307,21 +423,35 @@ impl Tracked {
             return None;
         }
         let mut batches: BTreeMap<&BatchRef, Change> = BTreeMap::new();
-        let mut lines: BTreeSet<&LineKey> = BTreeSet::new();
+        let mut lines: BTreeSet<&LineKey> = self.looked_over.iter().collect();
+        let mut settings = false;
         for event in &self.unsaved {
             if let Some(reference) = event.batch() {
-                let change = batches.entry(reference).or_insert(Change::Update);
-                if matches!(event, Event::BatchCreated { .. }) {
-                    *change = Change::Insert;
-                }
+                let change = batches.entry(reference).or_insert(Change::Placements);
+                *change = match event {
+                    Event::BatchCreated { .. } => Change::Insert,
+                    _ if *change == Change::Insert => Change::Insert,
+                    _ if event.only_places() => *change,
+                    _ => Change::Update,
+                };
             }
+            settings |= matches!(event, Event::ProductChanged { .. });
             lines.extend(event.line());
         }
         let product = &self.product;
         Some(ProductChanges {
             product,
             saved_version: self.saved_version,
-            batches: batches.into_iter().filter_map(|(r, change)| Some((change, product.batch(r)?))).collect(),
+            settings,
+            batches: batches
+                .into_iter()
+                .filter_map(|(reference, change)| Some((change, product.batch(reference)?)))
+                // Where it ends is noted of a batch that has nothing left.
+                .map(|(change, batch)| match change {
+                    Change::Placements if !batch.is_open() => (Change::Update, batch),
+                    change => (change, batch),
+                })
+                .collect(),
             lines: lines
                 .into_iter()
                 .filter_map(|key| product.line(key))

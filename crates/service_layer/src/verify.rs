@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::ledger::Ledger;
 use allocation_domain::product::StoredProduct;
-use allocation_domain::{AcceptedLine, Batch, Product, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, Event, Product, Sku};
 use time::OffsetDateTime;
 
-use crate::ports::database::StoreResult;
-use crate::ports::reader::Reader;
+use crate::movements::{Balances, NOTED_EVERY, is_to_be_noted};
+use crate::ports::database::{NotedBalances, StoreResult};
+use crate::ports::reader::{Reader, Span};
 use crate::wire;
 
 /// Everything a store holds of one product.
@@ -22,6 +23,10 @@ pub struct ProductBooks {
     pub lines: Vec<AcceptedLine>,
     /// All its events by sequence, each as stored.
     pub events: Vec<(u64, String)>,
+    /// Where the store says that the events of its batches are, if it keeps that; what it says of the last one counts once a batch is not open.
+    pub spans: BTreeMap<BatchRef, Span>,
+    /// All its noted balances by sequence.
+    pub balances: Vec<NotedBalances>,
     /// What is wrong in ways that only this store knows of.
     pub faults: Vec<String>,
     /// What time it is for the store.
@@ -79,7 +84,34 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     for fault in &books.faults {
         differ(fault.clone());
     }
-    let (ledger, contradictions) = fold(books);
+    let mut noted = books.balances.iter().peekable();
+    let (mut wrong, mut outside) = (Vec::new(), BTreeSet::new());
+    let is_open =
+        |reference| books.product.as_ref().and_then(|product| product.batch(reference)).is_some_and(Batch::is_open);
+    let (ledger, contradictions) = fold(books, |ledger, event| {
+        if let Some((reference, span)) = event.batch().and_then(|reference| books.spans.get_key_value(reference))
+            && (ledger.version <= span.after || ledger.version > span.until && !is_open(reference))
+        {
+            outside.insert(reference.clone());
+        }
+        while let Some(noted) = noted.next_if(|noted| noted.sequence <= ledger.version) {
+            let told = Balances::of(ledger.batches.values());
+            if noted.sequence != ledger.version || Balances::from_json(&noted.body) != Ok(told) {
+                wrong.push(noted.sequence);
+            }
+        }
+    });
+    wrong.extend(noted.map(|noted| noted.sequence));
+    for sequence in wrong {
+        differ(format!("has other balances noted after event {sequence} than its events tell"));
+    }
+    for reference in outside {
+        differ(format!("batch {reference} is said to have its events elsewhere than it has"));
+    }
+    let last = books.balances.last().map_or(0, |noted| noted.sequence);
+    if is_to_be_noted(last, ledger.version) {
+        differ(format!("has no balances noted since event {last}"));
+    }
     contradictions.into_iter().for_each(&mut differ);
     let Some(product) = &books.product else {
         differ("has rows but is no product".to_owned());
@@ -182,14 +214,15 @@ fn differences_of_batch(batch: &Batch, ledger: &Ledger, placed: Option<(u64, u64
     }
 }
 
-/// What a product's events come to, and each contradiction among them.
-fn fold(books: &ProductBooks) -> (Ledger, Vec<String>) {
+/// What a product's events come to, and each contradiction among them. Shows each that can be true, and what all have come to by it.
+fn fold(books: &ProductBooks, mut after_each: impl FnMut(&Ledger, &Event)) -> (Ledger, Vec<String>) {
     let mut ledger = Ledger::default();
     let mut contradictions = Vec::new();
     for (sequence, body) in &books.events {
         let folded = match wire::parse_event(body) {
             Ok(event) if event.sku == books.sku && event.sequence == *sequence => {
-                ledger.fold(*sequence, &event.event).map_err(|error| error.to_string())
+                let folded = ledger.fold(*sequence, &event.event);
+                folded.map(|()| after_each(&ledger, &event.event)).map_err(|error| error.to_string())
             }
             Ok(event) => Err(format!("event {sequence} says it is event {} of {}", event.sequence, event.sku)),
             Err(error) => Err(format!("event {sequence} can't be read: {error}")),
@@ -199,12 +232,17 @@ fn fold(books: &ProductBooks) -> (Ledger, Vec<String>) {
     (ledger, contradictions)
 }
 
-/// The product that its events tell of, with all its batches and lines.
+/// The product that its events tell of, with all its batches and lines, and its balances wherever they are to be noted.
 ///
 /// # Errors
 /// The first contradiction among the events.
-pub fn product_told_by_events(books: &ProductBooks) -> Result<Product, String> {
-    let (ledger, contradictions) = fold(books);
+pub fn product_told_by_events(books: &ProductBooks) -> Result<(Product, Vec<NotedBalances>), String> {
+    let mut balances = Vec::new();
+    let (ledger, contradictions) = fold(books, |ledger, _| {
+        if ledger.version.is_multiple_of(NOTED_EVERY) {
+            balances.push(Balances::of(ledger.batches.values()).noted(&books.sku, ledger.version));
+        }
+    });
     if let Some(first) = contradictions.into_iter().next() {
         return Err(first);
     }
@@ -222,5 +260,5 @@ pub fn product_told_by_events(books: &ProductBooks) -> Result<Product, String> {
     };
     let mut product = Product::restore(stored, books.now);
     product.remember(ledger.lines.into_values());
-    Ok(product)
+    Ok((product, balances))
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use allocation_domain::commands::{Allocate, WhenShort};
 use allocation_domain::product::Plan;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, BatchState, Eta, LineKey, LineState, OrderId, OrderLine, Part, Product, Quantity,
-    Rejection, Seniority, Settings, Sku, Terms,
+    AcceptedLine, Batch, BatchRef, BatchState, Eta, LineKey, OrderId, OrderLine, Part, Product, Quantity, Rejection,
+    Seniority, Settings, Shipped, Sku, Strategy, Terms,
 };
 use time::{Date, OffsetDateTime};
 
@@ -25,10 +25,14 @@ pub struct ProductView {
     pub version: u64,
     /// How it is to behave.
     pub settings: Settings,
+    /// Which of its batches go first.
+    pub strategy: Strategy,
     /// Units of arrived batches.
     pub on_hand: u64,
     /// Units of batches that have not arrived.
     pub incoming: u64,
+    /// Units on hand that are set aside or expired.
+    pub unavailable: u64,
     /// Units placed for holds.
     pub held: u64,
     /// Units allocated to order lines.
@@ -52,10 +56,16 @@ pub struct BatchView {
     pub reference: BatchRef,
     /// Its state.
     pub state: BatchState,
-    /// Units declared.
+    /// Units it was last declared to have.
     pub qty: u64,
+    /// Units there are now: on hand when it has arrived, else incoming.
+    pub units: u64,
+    /// Units that are set aside or expired.
+    pub unavailable: u64,
     /// When it is expected; none: arrived.
     pub eta: Eta,
+    /// The last day on which its units are of use; none: they always are.
+    pub expires_on: Option<Date>,
     /// Units placed for holds.
     pub held: u64,
     /// Units allocated from it.
@@ -79,8 +89,14 @@ pub struct LineView {
     pub held: u64,
     /// Units placed and confirmed.
     pub allocated: u64,
+    /// Of these, units released to picking.
+    pub locked: u64,
     /// Units without a placement.
     pub backordered: u64,
+    /// Units that have left.
+    pub shipped: u64,
+    /// Of these, units that have come back.
+    pub returned: u64,
     /// Units that were not to be had.
     pub dropped: u64,
     /// Units no longer wanted.
@@ -97,6 +113,8 @@ pub struct LineView {
     pub promised_date: Option<Date>,
     /// Where its units are.
     pub placements: Vec<PlacementView>,
+    /// Where those came from that have left.
+    pub shipments: Vec<Shipped>,
     /// The event that accepted it: of lines of one priority, the lower goes first.
     pub accepted: u64,
 }
@@ -108,6 +126,8 @@ pub struct PlacementView {
     pub batch: BatchRef,
     /// How many units.
     pub qty: u64,
+    /// Of these, units released to picking.
+    pub locked: u64,
     /// When the batch is expected; none: arrived.
     pub eta: Eta,
 }
@@ -145,8 +165,11 @@ impl From<&Batch> for BatchView {
         Self {
             reference: batch.reference.clone(),
             state: batch.state(),
-            qty: batch.quantity.units(),
+            qty: batch.declared.units(),
+            units: batch.quantity.units(),
+            unavailable: batch.unavailable(),
             eta: batch.eta,
+            expires_on: batch.expires_on,
             held: batch.held,
             allocated: batch.allocated,
             free: batch.free(),
@@ -162,8 +185,10 @@ impl From<&Product> for ProductView {
             sku: product.sku().clone(),
             version: product.version(),
             settings: product.settings(),
+            strategy: product.strategy(),
             on_hand: sum(|b| if b.has_arrived() { b.quantity.units() } else { 0 }),
             incoming: sum(|b| if b.has_arrived() { 0 } else { b.quantity.units() }),
+            unavailable: sum(|b| if b.has_arrived() { b.unavailable() } else { 0 }),
             held: product.held(),
             allocated: sum(|b| b.allocated),
             available: product.available(),
@@ -181,9 +206,14 @@ impl LineView {
         let mut placements: Vec<PlacementView> = Vec::with_capacity(1);
         for (batch, part) in line.placements() {
             // Units accepted at different times may lie in one batch; to the outside they are one placement.
+            let qty = part.qty.units();
+            let locked = if part.locked { qty } else { 0 };
             match placements.iter_mut().find(|placement| placement.batch == *batch) {
-                Some(placement) => placement.qty += part.qty.units(),
-                None => placements.push(PlacementView { batch: batch.clone(), qty: part.qty.units(), eta: eta(batch) }),
+                Some(placement) => {
+                    placement.qty += qty;
+                    placement.locked += locked;
+                }
+                None => placements.push(PlacementView { batch: batch.clone(), qty, locked, eta: eta(batch) }),
             }
         }
         Self {
@@ -192,6 +222,10 @@ impl LineView {
             requested: line.requested.units(),
             held: line.held(),
             allocated: line.allocated(),
+            locked: line.locked(),
+            shipped: line.shipped(),
+            returned: line.returned(),
+            shipments: line.shipped.clone(),
             backordered: line.backordered(),
             dropped: line.dropped,
             cancelled: line.cancelled,
@@ -243,18 +277,25 @@ impl Present {
     }
 }
 
-/// Products with what is due of them done. Only those with holds can have anything due.
+/// Products with what is due of them done.
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
-    let holding: BTreeSet<Sku> =
-        products.iter().filter(|product| product.held() > 0).map(|product| product.sku().clone()).collect();
-    if holding.is_empty() {
+    let mut products = products;
+    for product in &mut products {
+        product.set_usual_strategy(foresight.strategy());
+    }
+    let may_be: BTreeSet<Sku> =
+        products.iter().filter(|product| product.may_be_due()).map(|product| product.sku().clone()).collect();
+    if may_be.is_empty() {
         return Ok(products);
     }
-    let mut now = Present::of(reader, foresight, holding.clone()).await?.products;
+    let mut now = Present::of(reader, foresight, may_be.clone()).await?.products;
     // What was due of the others may have been done since they were read.
-    let others: Vec<Sku> = holding.into_iter().filter(|sku| !now.contains_key(sku)).collect();
+    let others: Vec<Sku> = may_be.into_iter().filter(|sku| !now.contains_key(sku)).collect();
     if !others.is_empty() {
-        let read_again = reader.products_named(&others).await?;
+        let mut read_again = reader.products_named(&others).await?;
+        for product in &mut read_again {
+            product.set_usual_strategy(foresight.strategy());
+        }
         now.extend(read_again.into_iter().map(|product| (product.sku().clone(), product)));
     }
     Ok(products.into_iter().map(|product| now.remove(product.sku()).unwrap_or(product)).collect())
@@ -351,7 +392,7 @@ pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &Or
     }
     let skus = lines.iter().map(|stored| stored.sku.clone()).collect();
     let present = Present::of(reader, foresight, skus).await?;
-    let unsettled = |stored: &StoredLine| matches!(stored.line.state(), LineState::Held | LineState::Backordered);
+    let unsettled = |stored: &StoredLine| stored.line.open() > 0;
     if lines.iter().any(unsettled) {
         // What was due may have been done since they were read.
         lines = reader.order(order_id).await?;
@@ -433,7 +474,7 @@ pub async fn availability(
         ready,
         placements: placements
             .into_iter()
-            .map(|(batch, qty)| PlacementView { eta: product.eta(&batch), batch, qty })
+            .map(|(batch, qty)| PlacementView { eta: product.eta(&batch), batch, qty, locked: 0 })
             .collect(),
         available: product.available(),
         atp: days.into_iter().map(|day| (day, product.available_to_promise(day))).collect(),

@@ -8,14 +8,15 @@ use std::time::Duration;
 use allocation_domain::commands::LineChange;
 use allocation_domain::product::Declared;
 use allocation_domain::{
-    AcceptedLine, BatchRef, Command, Event, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku,
+    AcceptedLine, Batch, BatchRef, Command, Event, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku,
 };
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction, Units,
+    Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::{LineFilter, Reader};
@@ -407,8 +408,20 @@ impl Transaction for GatedTransaction {
         self.tx.now()
     }
 
+    async fn note(&mut self, balances: &[NotedBalances]) -> StoreResult<()> {
+        self.tx.note(balances).await
+    }
+
     async fn record(&mut self, events: &[RecordedEvent]) -> StoreResult<()> {
         self.tx.record(events).await
+    }
+
+    async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
+        self.tx.request_keys(keys).await
+    }
+
+    async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
+        self.tx.remember_keys(keys).await
     }
 
     async fn commit(self) -> StoreResult<()> {
@@ -424,6 +437,10 @@ impl ProductRepository for GatedTransaction {
     async fn load(&mut self, wanted: &Selection) -> StoreResult<Vec<Product>> {
         assert!(!self.panics, "told to panic");
         self.tx.load(wanted).await
+    }
+
+    async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
+        self.tx.batches(named).await
     }
 
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
@@ -450,8 +467,8 @@ impl ProductRepository for GatedTransaction {
         self.tx.waiting(sku, largest_free, after, limit).await
     }
 
-    async fn due_holds(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
-        self.tx.due_holds(products).await
+    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+        self.tx.due_lines(products).await
     }
 
     async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {

@@ -10,14 +10,16 @@ use allocation_domain::{
 };
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, Database, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult,
-    Transaction, Units,
+    Change, Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
+use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::notifications::Notifications;
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
+use allocation_service_layer::wire::names_batch;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio::sync::OwnedMutexGuard;
@@ -34,10 +36,12 @@ pub struct FakeDatabase {
 struct State {
     products: BTreeMap<Sku, Row>,
     events: Vec<RecordedEvent>,
+    balances: Vec<NotedBalances>,
     sinks: BTreeMap<String, u64>,
     leases: BTreeMap<String, (String, OffsetDateTime)>,
     notified: BTreeMap<String, OffsetDateTime>,
     dead_letters: Vec<DeadLetter>,
+    keys: BTreeMap<Arc<str>, (RequestKey, OffsetDateTime)>,
 }
 
 #[derive(Clone)]
@@ -60,8 +64,8 @@ impl Row {
         StoredLine { sku: self.head.sku.clone(), line: line.clone(), etas }
     }
 
-    fn books(&self, now: OffsetDateTime, events: &[RecordedEvent]) -> ProductBooks {
-        let of_sku = events.iter().filter(|event| event.sku == self.head.sku);
+    fn books(&self, now: OffsetDateTime, state: &State) -> ProductBooks {
+        let of_sku = state.events.iter().filter(|event| event.sku == self.head.sku);
         let mut events: Vec<_> = of_sku.map(|event| (event.sequence, event.body.clone())).collect();
         events.sort();
         ProductBooks {
@@ -69,16 +73,32 @@ impl Row {
             sku: self.head.sku.clone(),
             lines: self.lines.values().cloned().collect(),
             events,
+            spans: BTreeMap::new(),
+            balances: state.balances.iter().filter(|noted| noted.sku == self.head.sku).cloned().collect(),
             faults: Vec::new(),
             now,
         }
+    }
+
+    /// Lines of which something is due.
+    fn due(&self, now: OffsetDateTime) -> impl Iterator<Item = &AcceptedLine> {
+        let product = self.product(now, Batch::is_open);
+        self.lines.values().filter(move |line| {
+            line.hold.is_some_and(|until| until <= now) || product.spoils_on(line).is_some_and(|day| day <= now.date())
+        })
+    }
+
+    /// Whether a batch has expired and does not say so yet.
+    fn expires(&self, now: OffsetDateTime) -> bool {
+        let over = |batch: &Batch| batch.expires_on.is_some_and(|last| last < now.date()) && !batch.expired;
+        self.batches.values().any(|batch| batch.is_open() && over(batch))
     }
 
     /// Parts of lines that `fit`, each with its line.
     fn parts(&self, fit: impl Fn(&AcceptedLine, &Part) -> bool) -> Vec<Units> {
         let of_line = |line: &AcceptedLine| -> Vec<Units> {
             let parts = line.parts.iter().filter(|part| fit(line, part));
-            parts.map(|part| Units { line: line.clone(), accepted: part.accepted }).collect()
+            parts.map(|part| Units { line: line.clone(), accepted: part.accepted, locked: part.locked }).collect()
         };
         self.lines.values().flat_map(of_line).collect()
     }
@@ -141,6 +161,26 @@ impl Transaction for FakeTransaction {
         Ok(())
     }
 
+    async fn note(&mut self, balances: &[NotedBalances]) -> StoreResult<()> {
+        self.copy.balances.extend_from_slice(balances);
+        self.copy.balances.sort_by_key(|noted| noted.sequence);
+        Ok(())
+    }
+
+    async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
+        let known = |key: &Arc<str>| self.copy.keys.get(key).map(|(known, _)| known.clone());
+        Ok(keys.iter().filter_map(known).collect())
+    }
+
+    async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
+        for key in keys {
+            if self.copy.keys.insert(key.key.clone(), (key.clone(), self.now)).is_some() {
+                return Err(StoreError::Conflict(format!("request key {} is known", key.key)));
+            }
+        }
+        Ok(())
+    }
+
     async fn commit(mut self) -> StoreResult<()> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if !failures.is_empty() {
@@ -168,6 +208,13 @@ impl ProductRepository for FakeTransaction {
         Ok(wanted.skus.iter().filter_map(load).collect())
     }
 
+    async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
+        let find = |(sku, reference): &(Sku, BatchRef)| {
+            Some((sku.clone(), self.copy.products.get(sku)?.batches.get(reference)?.clone()))
+        };
+        Ok(named.iter().filter_map(find).collect())
+    }
+
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         let lines = self.copy.products.iter().flat_map(|(sku, row)| row.lines.keys().map(move |key| (sku, key)));
         Ok(lines.filter(|(_, k)| orders.contains(&k.order_id)).map(|(sku, key)| (sku.clone(), key.clone())).collect())
@@ -184,10 +231,11 @@ impl ProductRepository for FakeTransaction {
         let before = after.map_or(u64::MAX, |after| after.accepted);
         let mut losers = row.parts(|line, part| {
             let usual = line.hold.is_none() && line.terms.priority == 0;
-            part.batch.as_ref() == Some(reference) && (!usual || part.accepted < before)
+            part.batch.as_ref() == Some(reference) && (!usual || part.locked || part.accepted < before)
         });
-        losers
-            .sort_by_key(|units| (units.line.hold.is_none(), std::cmp::Reverse(units.line.seniority(units.accepted))));
+        losers.sort_by_key(|units| {
+            (units.line.hold.is_none(), units.locked, std::cmp::Reverse(units.line.seniority(units.accepted)))
+        });
         losers.truncate(limit);
         Ok(losers)
     }
@@ -203,26 +251,27 @@ impl ProductRepository for FakeTransaction {
         Ok(row.map(|row| row.waiting(largest_free, after, limit)).unwrap_or_default())
     }
 
-    async fn due_holds(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         let mut due = Vec::new();
         for (sku, now) in products {
-            let lines = self.copy.products.get(sku).into_iter().flat_map(|row| row.lines.values());
-            let ended = lines.filter(|line| line.hold.is_some_and(|until| until <= *now));
-            due.extend(ended.map(|line| (sku.clone(), line.clone())));
+            let Some(row) = self.copy.products.get(sku) else { continue };
+            due.extend(row.due(*now).map(|line| (sku.clone(), line.clone())));
         }
         Ok(due)
     }
 
     async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
         let row = self.copy.products.get(sku).ok_or_else(|| StoreError::Failed(format!("no {sku}")))?;
-        Ok(row.books(self.now, &self.copy.events))
+        Ok(row.books(self.now, &self.copy))
     }
 
     async fn replace(&mut self, product: &Product) -> StoreResult<()> {
         self.copy.products.remove(product.sku());
+        self.copy.balances.retain(|noted| noted.sku != *product.sku());
         let everything = ProductChanges {
             product,
             saved_version: 0,
+            settings: true,
             batches: product.batches().iter().map(|batch| (Change::Insert, batch)).collect(),
             lines: product.lines().map(|line| (Change::Insert, line)).collect(),
         };
@@ -257,6 +306,17 @@ impl ProductRepository for FakeTransaction {
             }
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Housekeeping for FakeDatabase {
+    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
+        let oldest = self.clock.now() - age;
+        let mut state = self.state.lock().await;
+        let before = state.keys.len();
+        state.keys.retain(|_, (_, at)| *at >= oldest);
+        Ok((before - state.keys.len()) as u64)
     }
 }
 
@@ -311,10 +371,32 @@ impl Reader for FakeDatabase {
 
     async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
-        let due = |row: &&Row| row.lines.values().any(|line| line.hold.is_some_and(|until| until <= now));
+        let due = |row: &&Row| row.due(now).next().is_some() || row.expires(now);
         let rows = state.products.values().filter(due).map(|row| row.head.sku.clone());
         let skus = rows.filter(|sku| among.is_none_or(|among| among.contains(sku))).take(limit).collect();
         Ok(Due { now, skus })
+    }
+
+    async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {
+        let state = self.state.lock().await;
+        let row = state.products.get(sku).filter(|row| batch.is_none_or(|batch| row.batches.contains_key(batch)));
+        Ok(row.map(|row| Span { after: 0, until: row.head.version }))
+    }
+
+    async fn noted_balances(&self, sku: &Sku, sequence: u64) -> StoreResult<Option<NotedBalances>> {
+        let state = self.state.lock().await;
+        Ok(state.balances.iter().rfind(|noted| noted.sku == *sku && noted.sequence <= sequence).cloned())
+    }
+
+    async fn events_of(&self, sku: &Sku, batch: Option<&BatchRef>, after: u64, until: u64) -> StoreResult<Vec<String>> {
+        let state = self.state.lock().await;
+        let named = batch.map(names_batch);
+        let wanted = |event: &&RecordedEvent| {
+            event.sku == *sku
+                && (after + 1..=until).contains(&event.sequence)
+                && named.as_ref().is_none_or(|named| event.body.contains(named))
+        };
+        Ok(state.events.iter().filter(wanted).map(|event| event.body.clone()).collect())
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -330,7 +412,7 @@ impl Reader for FakeDatabase {
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {
         let state = self.state.lock().await.clone();
         for row in state.products.values() {
-            visit(row.books(self.clock.now(), &state.events));
+            visit(row.books(self.clock.now(), &state));
         }
         Ok(())
     }

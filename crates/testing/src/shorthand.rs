@@ -1,12 +1,13 @@
 //! Small builders, so that tests say only what matters to them.
 
 use allocation_domain::commands::{
-    Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch, Deallocate,
-    DeclareBatch, LineChange, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
+    AdjustBatch, Adjustment, Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold,
+    CreateBatch, Deallocate, DeclareBatch, LineChange, LineOf, Pick, Precondition, QuarantineBatch, ReceiveBatch, Rest,
+    Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem, WhenShort,
 };
 use allocation_domain::{
-    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, OrderId, OrderLine, Quantity, Settings, Sku,
-    Terms,
+    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, OrderId, OrderLine, Quantity, Reason,
+    Settings, Sku, Terms,
 };
 use allocation_service_layer::Message;
 use allocation_service_layer::wire::Cause;
@@ -54,7 +55,13 @@ pub fn line(order_id: &str, of: &str, units: u64) -> OrderLine {
 
 /// Creates a batch.
 pub fn create_batch(name: &str, of: &str, units: u64, eta: Eta) -> Command {
-    Command::CreateBatch(CreateBatch { sku: sku(of), reference: reference(name), qty: stock(units), eta })
+    Command::CreateBatch(CreateBatch {
+        sku: sku(of),
+        reference: reference(name),
+        qty: stock(units),
+        eta,
+        expires_on: None,
+    })
 }
 
 /// Declares a batch's quantity and says nothing of its date.
@@ -65,6 +72,7 @@ pub fn declare_batch(name: &str, of: &str, units: u64, eta: Option<Eta>) -> Comm
         reference: reference(name),
         qty: stock(units),
         eta,
+        expires_on: None,
         precondition,
     })
 }
@@ -129,12 +137,48 @@ pub fn cancel_batch(name: &str, of: &str) -> Command {
 
 /// Says how a product is to behave.
 pub fn set_product(of: &str, queue_cap: Option<u64>, auto_improve: bool) -> Command {
-    Command::SetProduct(SetProduct { sku: sku(of), settings: Settings { queue_cap, auto_improve } })
+    Command::SetProduct(SetProduct {
+        sku: sku(of),
+        settings: Settings { queue_cap, auto_improve, ..Settings::default() },
+    })
 }
 
 /// Cancels an order, or its lines of one SKU.
 pub fn deallocate(order_id: &str, of: Option<&str>) -> Command {
     Command::Deallocate(Deallocate { order_id: order(order_id), sku: of.map(sku), line: None })
+}
+
+fn line_of(of: &str) -> LineOf {
+    LineOf { sku: sku(of), line: LineId::default() }
+}
+
+/// Releases an order to picking.
+pub fn pick(order_id: &str) -> Command {
+    Command::Pick(Pick { order_id: order(order_id), lines: Vec::new() })
+}
+
+/// Says that so many units of an order's line `1` have left: from a batch, or from where they are.
+pub fn ship(order_id: &str, of: &str, units: u64, from: Option<&str>) -> Command {
+    let item = ShipItem { of: line_of(of), qty: Some(qty(units)), from: from.map(reference) };
+    Command::Ship(Ship { order_id: order(order_id), items: vec![item] })
+}
+
+/// Says that so many units of an order's line `1` have come back to where they were.
+pub fn bring_back(order_id: &str, of: &str, units: u64, to: ReturnTo) -> Command {
+    let item = ReturnItem { of: line_of(of), qty: qty(units), to, into: None };
+    Command::Return(Return { order_id: order(order_id), items: vec![item] })
+}
+
+/// Sets units of a batch aside.
+pub fn quarantine(name: &str, of: &str, units: u64) -> Command {
+    let (sku, reference) = (sku(of), reference(name));
+    Command::QuarantineBatch(QuarantineBatch { sku, reference, qty: Some(qty(units)) })
+}
+
+/// Corrects what a batch holds.
+pub fn adjust(name: &str, of: &str, adjustment: Adjustment) -> Command {
+    let reason = Reason::new("seen").expect("a good reason");
+    Command::AdjustBatch(AdjustBatch { sku: sku(of), reference: reference(name), adjustment, reason })
 }
 
 /// A command from a test.

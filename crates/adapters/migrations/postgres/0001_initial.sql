@@ -9,24 +9,35 @@ CREATE TABLE products (
     queued bigint NOT NULL CHECK (queued BETWEEN 0 AND backordered), -- of these, what the queue's cap counts
     out_of_stock_raised boolean NOT NULL,
     queue_cap bigint, -- null: any number may wait
-    auto_improve boolean NOT NULL
+    auto_improve boolean NOT NULL,
+    strategy text, -- null: as the service does unless told otherwise
+    min_days integer NOT NULL,
+    requires_expiry boolean NOT NULL
 ) WITH (fillfactor = 70);
 CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 
 CREATE TABLE batches (
     sku text COLLATE "C" NOT NULL,
     reference text COLLATE "C" NOT NULL,
-    quantity bigint NOT NULL CHECK (quantity >= 0),
+    quantity bigint NOT NULL CHECK (quantity >= 0), -- units there are now
+    declared bigint NOT NULL CHECK (declared >= 0), -- units it was last declared to have
+    quarantined bigint NOT NULL CHECK (quarantined >= 0), -- units that are set aside
     held bigint NOT NULL CHECK (held >= 0),
     allocated bigint NOT NULL CHECK (allocated >= 0),
     eta date, -- null: arrived
+    arrived bigint, -- the sequence number of the event with which it did
+    expires_on date, -- null: never
+    expired boolean NOT NULL,
     cancelled boolean NOT NULL,
     revision bigint NOT NULL,
     is_open boolean NOT NULL,
+    created_after bigint NOT NULL, -- all events about it come after this one
+    changed_by bigint NOT NULL, -- and none after this one, once it is not open
     PRIMARY KEY (sku, reference),
-    CHECK (held + allocated <= quantity)
+    CHECK (held + allocated + quarantined <= quantity)
 ) WITH (fillfactor = 70);
 CREATE INDEX batches_open ON batches (sku) WHERE is_open;
+CREATE INDEX batches_perishable ON batches (expires_on) WHERE expires_on IS NOT NULL AND is_open AND NOT expired;
 CREATE INDEX batches_by_reference ON batches (reference);
 
 -- A line's acceptance is unique within its SKU and rises with time: as the key it is appended to, and read backwards by a cut.
@@ -44,20 +55,26 @@ CREATE TABLE lines (
     dropped bigint,
     cancelled bigint,
     lapsed bigint,
+    shipped bigint, -- units that have left: see `shipments`
+    min_days integer, -- null: as the product says
+    spoils_on date, -- the first day on which it may lose a place for want of shelf life
     held_until bigint, -- null: what is placed is allocated
     priority integer NOT NULL DEFAULT 0,
     by_date date,
     not_before date,
     min_split bigint, -- null: 1; 0: it must stay whole
-    in_parts boolean NOT NULL DEFAULT false, -- its units lie in several batches, or were accepted at several times: see `parts`
+    in_parts boolean NOT NULL DEFAULT false, -- its units lie in several batches, were accepted at several times, or are being picked: see `parts`
     PRIMARY KEY (sku, accepted),
-    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)),
+    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)
+                       + coalesce(shipped, 0)),
     CHECK ((batch IS NULL) = (placed = 0 OR in_parts))
 );
 CREATE UNIQUE INDEX lines_by_order ON lines (order_id, sku, line);
 CREATE INDEX lines_waiting ON lines (sku, priority DESC, accepted) WHERE backordered > 0;
 CREATE INDEX lines_held ON lines (sku, held_until) WHERE held_until IS NOT NULL;
 CREATE INDEX lines_due ON lines (held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_spoiling ON lines (sku, spoils_on) WHERE spoils_on IS NOT NULL;
+CREATE INDEX lines_spoiling_by_day ON lines (spoils_on) WHERE spoils_on IS NOT NULL;
 CREATE INDEX lines_with_priority ON lines (sku, priority, accepted) WHERE priority <> 0;
 
 -- All units of the lines that say so. No key of its own makes them unique, so that a line's old parts may go and its new ones come in one
@@ -71,13 +88,35 @@ CREATE TABLE parts (
     accepted bigint NOT NULL, -- the sequence number of the event that accepted these units
     batch text COLLATE "C", -- null: they wait
     qty bigint NOT NULL CHECK (qty > 0),
+    locked boolean NOT NULL, -- whether they are being picked
     PRIMARY KEY (sku, id)
 );
 CREATE INDEX parts_of_line ON parts (sku, order_id, line);
 CREATE INDEX parts_in_batch ON parts (sku, batch, priority, accepted DESC) WHERE batch IS NOT NULL;
 CREATE INDEX parts_waiting ON parts (sku, priority DESC, accepted) WHERE batch IS NULL;
 
+-- Units that have left, for each line by the batch they came from, in the order of the first shipment from each.
+CREATE TABLE shipments (
+    sku text COLLATE "C" NOT NULL,
+    order_id text COLLATE "C" NOT NULL,
+    line text COLLATE "C" NOT NULL,
+    nth integer NOT NULL,
+    batch text COLLATE "C" NOT NULL,
+    qty bigint NOT NULL CHECK (qty > 0),
+    returned bigint NOT NULL CHECK (returned BETWEEN 0 AND qty), -- of these, units that have come back
+    PRIMARY KEY (sku, order_id, line, nth)
+);
+CREATE INDEX shipments_from_batch ON shipments (sku, batch);
+
 CREATE TABLE events (
+    sku text COLLATE "C" NOT NULL,
+    sequence bigint NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (sku, sequence)
+);
+
+-- What a product's batches came to by an event, every thousand events or so: where a page of its ledger begins.
+CREATE TABLE balances (
     sku text COLLATE "C" NOT NULL,
     sequence bigint NOT NULL,
     body text NOT NULL,
@@ -126,3 +165,11 @@ CREATE TABLE dead_letters (
     body text NOT NULL,
     reason text NOT NULL
 );
+
+-- Callers' names for requests whose effect has no natural key, each with a digest of what was asked.
+CREATE TABLE request_keys (
+    key text COLLATE "C" PRIMARY KEY,
+    content bytea NOT NULL,
+    at bigint NOT NULL
+);
+CREATE INDEX request_keys_by_age ON request_keys (at);

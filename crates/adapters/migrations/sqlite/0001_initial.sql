@@ -8,25 +8,37 @@ CREATE TABLE products (
     out_of_stock_raised INTEGER NOT NULL,
     queue_cap INTEGER, -- null: any number may wait
     auto_improve INTEGER NOT NULL,
+    strategy TEXT, -- null: as the service does unless told otherwise
+    min_days INTEGER NOT NULL,
+    requires_expiry INTEGER NOT NULL,
     newest_order_id TEXT, -- with `newest_line`: the line accepted last, where the chain of its lines begins
-    newest_line TEXT
+    newest_line TEXT,
+    newest_event INTEGER -- where its last event is, and the chain of its events begins
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 
 CREATE TABLE batches (
     sku TEXT NOT NULL,
     reference TEXT NOT NULL,
-    quantity INTEGER NOT NULL CHECK (quantity >= 0),
+    quantity INTEGER NOT NULL CHECK (quantity >= 0), -- units there are now
+    declared INTEGER NOT NULL CHECK (declared >= 0), -- units it was last declared to have
+    quarantined INTEGER NOT NULL CHECK (quarantined >= 0), -- units that are set aside
     held INTEGER NOT NULL CHECK (held >= 0),
     allocated INTEGER NOT NULL CHECK (allocated >= 0),
     eta TEXT, -- null: arrived
+    arrived INTEGER, -- the sequence number of the event with which it did
+    expires_on TEXT, -- null: never
+    expired INTEGER NOT NULL,
     cancelled INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     is_open INTEGER NOT NULL,
+    created_after INTEGER NOT NULL, -- all events about it come after this one
+    changed_by INTEGER NOT NULL, -- and none after this one, once it is not open
     PRIMARY KEY (sku, reference),
-    CHECK (held + allocated <= quantity)
+    CHECK (held + allocated + quarantined <= quantity)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX batches_open ON batches (sku) WHERE is_open;
+CREATE INDEX batches_perishable ON batches (expires_on) WHERE expires_on IS NOT NULL AND is_open AND NOT expired;
 CREATE INDEX batches_by_reference ON batches (reference);
 
 -- Keyed by order, so that the lines of new orders are written side by side whatever they ask for. A product's lines are found by
@@ -44,21 +56,27 @@ CREATE TABLE lines (
     dropped INTEGER,
     cancelled INTEGER,
     lapsed INTEGER,
+    shipped INTEGER, -- units that have left: see `shipments`
+    min_days INTEGER, -- null: as the product says
+    spoils_on TEXT, -- the first day on which it may lose a place for want of shelf life
     held_until INTEGER, -- null: what is placed is allocated
     priority INTEGER NOT NULL,
     by_date TEXT,
     not_before TEXT,
     min_split INTEGER, -- null: 1; 0: it must stay whole
-    in_parts INTEGER NOT NULL, -- its units lie in several batches, or were accepted at several times: see `parts`
+    in_parts INTEGER NOT NULL, -- its units lie in several batches, were accepted at several times, or are being picked: see `parts`
     previous_order_id TEXT, -- with `previous_line`: the line of the same SKU accepted before it
     previous_line TEXT,
     PRIMARY KEY (order_id, sku, line),
-    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)),
+    CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)
+                       + coalesce(shipped, 0)),
     CHECK ((batch IS NULL) = (placed = 0 OR in_parts))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lines_waiting ON lines (sku, priority DESC, accepted) WHERE backordered > 0;
 CREATE INDEX lines_held ON lines (sku, held_until) WHERE held_until IS NOT NULL;
 CREATE INDEX lines_due ON lines (held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lines_spoiling ON lines (sku, spoils_on) WHERE spoils_on IS NOT NULL;
+CREATE INDEX lines_spoiling_by_day ON lines (spoils_on) WHERE spoils_on IS NOT NULL;
 CREATE INDEX lines_with_priority ON lines (sku, priority, accepted) WHERE priority <> 0;
 
 -- All units of the lines that say so.
@@ -69,17 +87,41 @@ CREATE TABLE parts (
     priority INTEGER NOT NULL, -- the line's
     accepted INTEGER NOT NULL, -- the sequence number of the event that accepted these units
     batch TEXT, -- null: they wait
-    qty INTEGER NOT NULL CHECK (qty > 0)
+    qty INTEGER NOT NULL CHECK (qty > 0),
+    locked INTEGER NOT NULL -- whether they are being picked
 ) STRICT;
 CREATE INDEX parts_of_line ON parts (sku, order_id, line);
 CREATE INDEX parts_in_batch ON parts (sku, batch, priority, accepted DESC) WHERE batch IS NOT NULL;
 CREATE INDEX parts_waiting ON parts (sku, priority DESC, accepted) WHERE batch IS NULL;
 
+-- Units that have left, for each line by the batch they came from, in the order of the first shipment from each.
+CREATE TABLE shipments (
+    sku TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    line TEXT NOT NULL,
+    nth INTEGER NOT NULL,
+    batch TEXT NOT NULL,
+    qty INTEGER NOT NULL CHECK (qty > 0),
+    returned INTEGER NOT NULL CHECK (returned BETWEEN 0 AND qty), -- of these, units that have come back
+    PRIMARY KEY (sku, order_id, line, nth)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX shipments_from_batch ON shipments (sku, batch);
+
 CREATE TABLE events (
     position INTEGER NOT NULL PRIMARY KEY, -- one writer: the order of insertion is the order of commit
     sku TEXT NOT NULL,
     sequence INTEGER NOT NULL,
+    previous INTEGER, -- where the event of the same product before it is
     body TEXT NOT NULL
+) STRICT;
+
+-- What a product's batches came to by an event, every thousand events or so: where a page of its ledger begins.
+CREATE TABLE balances (
+    sku TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    position INTEGER NOT NULL, -- where that event is
+    body TEXT NOT NULL,
+    PRIMARY KEY (sku, sequence)
 ) STRICT;
 
 CREATE TABLE sinks (
@@ -105,3 +147,11 @@ CREATE TABLE dead_letters (
     body TEXT NOT NULL,
     reason TEXT NOT NULL
 ) STRICT;
+
+-- Callers' names for requests whose effect has no natural key, each with a digest of what was asked.
+CREATE TABLE request_keys (
+    key TEXT NOT NULL PRIMARY KEY,
+    content BLOB NOT NULL,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_keys_by_age ON request_keys (at);

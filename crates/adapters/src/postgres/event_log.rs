@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::{PostgresDatabase, get, store_error};
-use crate::rows::{count, number};
+use crate::rows::{self, count, number};
 
 /// Takes committed units of work, lowest id first, and gives their events the next positions. A unit of work that has a lower id
 /// and commits later is simply taken later.
@@ -131,5 +132,14 @@ impl DeadLetters for PostgresDatabase {
             })
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Housekeeping for PostgresDatabase {
+    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
+        let oldest = rows::micros(self.clock().await? - age);
+        let sql = "DELETE FROM request_keys WHERE at < $1 RETURNING 1";
+        Ok(self.all(sql, &[&oldest], |_| Ok(())).await?.len() as u64)
     }
 }

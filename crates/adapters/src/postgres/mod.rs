@@ -1,6 +1,7 @@
 //! PostgreSQL: the store that any number of equal copies share.
 
 mod event_log;
+mod movements;
 mod reader;
 mod transaction;
 
@@ -188,9 +189,10 @@ fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -
 
 /// The columns that [`product`] reads.
 const PRODUCT: &str =
-    "p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve";
+    "p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve,
+    p.strategy, p.min_days, p.requires_expiry";
 /// How many they are.
-const PRODUCT_COLUMNS: usize = 8;
+const PRODUCT_COLUMNS: usize = 11;
 
 /// Reads a product from the first columns, without its batches.
 fn product(row: &Row) -> StoreResult<StoredProduct> {
@@ -203,32 +205,42 @@ fn product(row: &Row) -> StoreResult<StoredProduct> {
         out_of_stock_raised: get(row, 5)?,
         queue_cap: get(row, 6)?,
         auto_improve: get(row, 7)?,
+        strategy: get(row, 8)?,
+        min_days: get(row, 9)?,
+        requires_expiry: get(row, 10)?,
     }
     .stored()
 }
 
 /// The columns that [`batch`] reads.
-const BATCH: &str = "b.reference, b.quantity, b.held, b.allocated, b.eta, b.cancelled, b.revision";
+const BATCH: &str = "b.reference, b.quantity, b.declared, b.quarantined, b.held, b.allocated, b.eta, b.arrived,
+    b.expires_on, b.expired, b.cancelled, b.revision";
 
 /// Reads a batch from the columns that start at `first`.
 fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
     BatchRow {
         reference: get(row, first)?,
         quantity: get(row, first + 1)?,
-        held: get(row, first + 2)?,
-        allocated: get(row, first + 3)?,
-        eta: get::<Option<Date>>(row, first + 4)?,
-        cancelled: get(row, first + 5)?,
-        revision: get(row, first + 6)?,
+        declared: get(row, first + 2)?,
+        quarantined: get(row, first + 3)?,
+        held: get(row, first + 4)?,
+        allocated: get(row, first + 5)?,
+        eta: get::<Option<Date>>(row, first + 6)?,
+        arrived: get(row, first + 7)?,
+        expires_on: get(row, first + 8)?,
+        expired: get(row, first + 9)?,
+        cancelled: get(row, first + 10)?,
+        revision: get(row, first + 11)?,
     }
     .batch()
 }
 
 /// The columns that [`line`] reads.
 const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
-    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku";
+    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku,
+    l.shipped, l.min_days";
 /// How many they are.
-const LINE_COLUMNS: usize = 18;
+const LINE_COLUMNS: usize = 20;
 
 /// Reads a line, and its SKU, from the first columns.
 fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
@@ -250,38 +262,59 @@ fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
         not_before: get(row, 14)?,
         min_split: get(row, 15)?,
         in_parts: get(row, 16)?,
+        shipped: get(row, 18)?,
+        min_days: get(row, 19)?,
     };
     Ok((rows::sku(get(row, 17)?)?, line.line()?))
 }
 
 /// The parts of lines that have rows for them; of the lines named by three arrays.
-const PARTS: &str = "SELECT k.at, p.accepted, p.batch, p.qty
+const PARTS: &str = "SELECT k.at, p.accepted, p.batch, p.qty, p.locked
     FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY k(sku, order_id, line, at)
     CROSS JOIN LATERAL (SELECT * FROM parts p WHERE p.sku = k.sku AND p.order_id = k.order_id AND p.line = k.line) p
-    ORDER BY k.at, p.accepted, p.batch NULLS LAST";
+    ORDER BY k.at, p.accepted, p.batch NULLS LAST, p.locked";
 
-/// The parameters of [`PARTS`]; none when no line has any.
-fn wanted_parts(lines: &[(Sku, ReadLine)]) -> Option<[Vec<String>; 3]> {
-    let wanted = || lines.iter().filter(|(_, read)| read.in_parts);
-    wanted().next()?;
-    Some([
-        wanted().map(|(sku, _)| sku.to_string()).collect(),
-        wanted().map(|(_, read)| read.line.key.order_id.to_string()).collect(),
-        wanted().map(|(_, read)| read.line.key.line.to_string()).collect(),
-    ])
+/// The same of units that have left.
+const SHIPMENTS: &str = "SELECT k.at, s.batch, s.qty, s.returned
+    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY k(sku, order_id, line, at)
+    CROSS JOIN LATERAL (SELECT * FROM shipments s WHERE s.sku = k.sku AND s.order_id = k.order_id AND s.line = k.line) s
+    ORDER BY k.at, s.nth";
+
+/// The names of lines, as [`PARTS`] and [`SHIPMENTS`] take them.
+type Names = [Vec<String>; 3];
+
+/// Of which lines units are in rows of their own, and which have shipments; none when no line is so.
+fn wanted_rows(lines: &[(Sku, ReadLine)]) -> (Option<Names>, Option<Names>) {
+    let named = |wanted: fn(&ReadLine) -> bool| {
+        let wanted = || lines.iter().filter(|(_, read)| wanted(read));
+        wanted().next()?;
+        Some([
+            wanted().map(|(sku, _)| sku.to_string()).collect(),
+            wanted().map(|(_, read)| read.line.key.order_id.to_string()).collect(),
+            wanted().map(|(_, read)| read.line.key.line.to_string()).collect(),
+        ])
+    };
+    (named(|read| read.in_parts), named(|read| read.has_shipped))
 }
 
-/// Puts the rows that [`PARTS`] gave into the lines they are of.
-fn with_parts(lines: Vec<(Sku, ReadLine)>, parts: &[Row]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
-    let mut parts = parts.iter().peekable();
-    let mut at = 0;
+/// Puts the rows that [`PARTS`] and [`SHIPMENTS`] gave into the lines they are of.
+fn with_rows(lines: Vec<(Sku, ReadLine)>, parts: &[Row], shipments: &[Row]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    let (mut parts, mut shipments) = (parts.iter().peekable(), shipments.iter().peekable());
+    let (mut with_parts, mut with_shipments) = (0, 0);
+    let is_of = |row: &Row, nth: i64| row.try_get::<_, i64>(0).is_ok_and(|of| of == nth);
     lines
         .into_iter()
-        .map(|(sku, ReadLine { mut line, in_parts })| {
+        .map(|(sku, ReadLine { mut line, in_parts, has_shipped })| {
             if in_parts {
-                at += 1;
-                while let Some(row) = parts.next_if(|row| row.try_get::<_, i64>(0).is_ok_and(|of| of == at)) {
-                    line.parts.push(rows::part(get(row, 1)?, get(row, 2)?, get(row, 3)?)?);
+                with_parts += 1;
+                while let Some(row) = parts.next_if(|row| is_of(row, with_parts)) {
+                    line.parts.push(rows::part(get(row, 1)?, get(row, 2)?, get(row, 3)?, get(row, 4)?)?);
+                }
+            }
+            if has_shipped {
+                with_shipments += 1;
+                while let Some(row) = shipments.next_if(|row| is_of(row, with_shipments)) {
+                    line.shipped.push(rows::shipped(get(row, 1)?, get(row, 2)?, get(row, 3)?)?);
                 }
             }
             Ok((sku, line))
@@ -289,21 +322,21 @@ fn with_parts(lines: Vec<(Sku, ReadLine)>, parts: &[Row]) -> StoreResult<Vec<(Sk
         .collect()
 }
 
-/// Units that wait, by seniority: a row with the line's name and their acceptance for each. `$1` the SKU, `$2` and `$3` the seniority to begin
+/// Units that wait, by seniority: a row for each, with what [`PostgresTransaction::units`] reads. `$1` the SKU, `$2` and `$3` the seniority to begin
 /// after, `$4` the most rows, `$5` what one batch has free at most.
 const WAITING: &str = "
-    (SELECT l.priority, l.accepted, l.order_id, l.line FROM lines l
+    (SELECT false AS locked, l.priority, l.accepted, l.order_id, l.line FROM lines l
      WHERE l.sku = $1 AND l.backordered > 0 AND NOT l.in_parts AND l.priority <= $2
        AND (l.priority < $2 OR l.accepted > $3)
        AND CASE WHEN l.min_split = 0 THEN l.backordered ELSE least(coalesce(l.min_split, 1), l.backordered) END <= $5
      ORDER BY l.sku, l.priority DESC, l.accepted LIMIT $4)
     UNION ALL
-    (SELECT p.priority, p.accepted, p.order_id, p.line FROM parts p
+    (SELECT false, p.priority, p.accepted, p.order_id, p.line FROM parts p
      JOIN lines l ON l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line
      WHERE p.sku = $1 AND p.batch IS NULL AND p.priority <= $2 AND (p.priority < $2 OR p.accepted > $3)
        AND CASE WHEN l.min_split = 0 THEN p.qty ELSE least(coalesce(l.min_split, 1), p.qty) END <= $5
      ORDER BY p.sku, p.priority DESC, p.accepted LIMIT $4)
-    ORDER BY 1 DESC, 2 LIMIT $4";
+    ORDER BY 2 DESC, 3 LIMIT $4";
 
 impl fmt::Debug for PostgresDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

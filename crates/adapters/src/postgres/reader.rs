@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, OrderId, Part, Product, Seniority, Sku,
+    AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, OrderId, Part, Product, Seniority, Shipped, Sku,
 };
-use allocation_service_layer::ports::database::{StoreError, StoreResult};
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::database::{NotedBalances, StoreError, StoreResult};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use time::{Date, OffsetDateTime};
@@ -15,14 +15,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, WAITING, batch,
-    get, line, product, store_error, versions, wanted_parts, with_parts,
+    APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, SHIPMENTS,
+    WAITING, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
 };
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
 
 impl PostgresDatabase {
-    async fn clock(&self) -> StoreResult<OffsetDateTime> {
+    pub(super) async fn clock(&self) -> StoreResult<OffsetDateTime> {
         if let Some(clock) = &self.options.clock {
             return Ok(rows::storable(clock.now()));
         }
@@ -62,16 +62,19 @@ impl PostgresDatabase {
         let statement = client.prepare_cached(sql).await.map_err(store_error)?;
         let rows = client.query(&statement, params).await.map_err(store_error)?;
         let lines: Vec<(Sku, ReadLine)> = rows.iter().map(line).collect::<StoreResult<_>>()?;
-        let parts = match wanted_parts(&lines) {
-            None => Vec::new(),
-            Some([skus, orders, names]) => {
-                let statement = client.prepare_cached(PARTS).await.map_err(store_error)?;
-                client.query(&statement, &[&skus, &orders, &names]).await.map_err(store_error)?
+        let (in_parts, with_shipments) = wanted_rows(&lines);
+        let wanted = [(PARTS, in_parts), (SHIPMENTS, with_shipments)];
+        let mut found = [Vec::new(), Vec::new()];
+        for ((sql, names), found) in wanted.into_iter().zip(&mut found) {
+            if let Some([skus, orders, names]) = names {
+                let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+                *found = client.query(&statement, &[&skus, &orders, &names]).await.map_err(store_error)?;
             }
-        };
+        }
+        let [parts, shipments] = found;
         // A line without parts has its batch, and so its date, in its row.
         let has_parts: Vec<bool> = lines.iter().map(|(_, read)| read.in_parts).collect();
-        let lines = with_parts(lines, &parts)?;
+        let lines = with_rows(lines, &parts, &shipments)?;
         let several = lines.iter().zip(has_parts).filter_map(|(line, has_parts)| has_parts.then_some(line));
         let etas = self.etas(&client, several).await?;
         lines
@@ -115,20 +118,25 @@ fn state(state: Option<LineState>) -> &'static str {
         Some(LineState::Held) => "l.held_until IS NOT NULL",
         Some(LineState::Backordered) => "l.backordered > 0",
         Some(LineState::Allocated) => "l.placed > 0 AND l.held_until IS NULL AND l.backordered = 0",
-        Some(LineState::Lapsed) => "l.placed = 0 AND l.backordered = 0 AND l.lapsed > 0",
-        Some(LineState::Cancelled) => "l.placed = 0 AND l.backordered = 0 AND l.lapsed IS NULL",
+        Some(LineState::Shipped) => "l.placed = 0 AND l.backordered = 0 AND l.shipped > 0",
+        Some(LineState::Lapsed) => "l.placed = 0 AND l.backordered = 0 AND l.shipped IS NULL AND l.lapsed > 0",
+        Some(LineState::Cancelled) => "l.placed = 0 AND l.backordered = 0 AND l.shipped IS NULL AND l.lapsed IS NULL",
     }
 }
 
-/// Questions for all that is stored of one product: its head, batches, lines, parts and events.
-pub(super) fn questions() -> [String; 5] {
+/// Questions for all that is stored of one product: its head, batches, lines, parts, shipments, noted balances and events.
+pub(super) fn questions() -> [String; 7] {
     [
         format!("SELECT {PRODUCT} FROM products p WHERE p.sku = $1"),
-        format!("SELECT {BATCH} FROM batches b WHERE b.sku = $1"),
+        format!("SELECT b.created_after, b.changed_by, {BATCH} FROM batches b WHERE b.sku = $1"),
         format!("SELECT {LINE} FROM lines l WHERE l.sku = $1"),
-        "SELECT p.order_id, p.line, p.accepted, p.batch, p.qty FROM parts p WHERE p.sku = $1
-         ORDER BY p.order_id, p.line, p.accepted, p.batch NULLS LAST"
+        "SELECT p.order_id, p.line, p.accepted, p.batch, p.qty, p.locked FROM parts p WHERE p.sku = $1
+         ORDER BY p.order_id, p.line, p.accepted, p.batch NULLS LAST, p.locked"
             .to_owned(),
+        "SELECT s.order_id, s.line, s.batch, s.qty, s.returned FROM shipments s WHERE s.sku = $1
+         ORDER BY s.order_id, s.line, s.nth"
+            .to_owned(),
+        "SELECT sequence, body FROM balances WHERE sku = $1 ORDER BY sequence".to_owned(),
         "SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence".to_owned(),
     ]
 }
@@ -138,32 +146,46 @@ pub(super) fn books(
     sku: Sku,
     now: OffsetDateTime,
     head: Option<&Row>,
-    [batches, lines, parts, events]: [&Vec<Row>; 4],
+    [batches, lines, parts, shipments, balances, events]: [&Vec<Row>; 6],
 ) -> StoreResult<ProductBooks> {
-    let batches: Vec<Batch> = batches.iter().map(|row| batch(row, 0)).collect::<StoreResult<_>>()?;
+    let spans: Vec<Span> = batches.iter().map(|row| movements::span_at(row, 0)).collect::<StoreResult<_>>()?;
+    let batches: Vec<Batch> = batches.iter().map(|row| batch(row, 2)).collect::<StoreResult<_>>()?;
+    let spans = batches.iter().map(|batch| batch.reference.clone()).zip(spans).collect();
     let product = head.map(|row| Ok(Product::restore(StoredProduct { batches, ..product(row)? }, now)));
     let mut of_line: BTreeMap<LineKey, Vec<Part>> = BTreeMap::new();
     for row in parts {
         let key = rows::line_key(get(row, 0)?, get(row, 1)?)?;
-        of_line.entry(key).or_default().push(rows::part(get(row, 2)?, get(row, 3)?, get(row, 4)?)?);
+        of_line.entry(key).or_default().push(rows::part(get(row, 2)?, get(row, 3)?, get(row, 4)?, get(row, 5)?)?);
+    }
+    let mut left: BTreeMap<LineKey, Vec<Shipped>> = BTreeMap::new();
+    for row in shipments {
+        let key = rows::line_key(get(row, 0)?, get(row, 1)?)?;
+        left.entry(key).or_default().push(rows::shipped(get(row, 2)?, get(row, 3)?, get(row, 4)?)?);
     }
     let lines = lines
         .iter()
         .map(|row| {
             let (_, ReadLine { line: mut read, .. }) = line(row)?;
             read.parts.extend(of_line.remove(&read.key).unwrap_or_default());
+            read.shipped = left.remove(&read.key).unwrap_or_default();
             Ok(read)
         })
         .collect::<StoreResult<_>>()?;
     Ok(ProductBooks {
         product: product.transpose()?,
-        sku,
         lines,
+        spans,
+        balances: balances.iter().map(|row| movements::balances(row, &sku)).collect::<StoreResult<_>>()?,
+        sku,
         events: events
             .iter()
             .map(|row| Ok((count(get(row, 0)?)?, get::<String>(row, 1)?)))
             .collect::<StoreResult<_>>()?,
-        faults: of_line.keys().map(|key| format!("order {} has parts but no line", key.order_id)).collect(),
+        faults: of_line
+            .keys()
+            .chain(left.keys())
+            .map(|key| format!("order {} has parts or shipments but no line", key.order_id))
+            .collect(),
         now,
     })
 }
@@ -204,13 +226,19 @@ impl Reader for PostgresDatabase {
              WHERE l.sku = $1 AND {state}
                AND ($2::text IS NULL OR l.batch = $2 OR l.in_parts AND EXISTS
                     (SELECT 1 FROM parts p WHERE p.sku = $1 AND p.order_id = l.order_id AND p.line = l.line AND p.batch = $2))
+               AND ($6::text IS NULL OR l.batch = $6 OR l.in_parts AND EXISTS
+                    (SELECT 1 FROM parts p WHERE p.sku = $1 AND p.order_id = l.order_id AND p.line = l.line AND p.batch = $6)
+                    OR l.shipped > 0 AND EXISTS
+                    (SELECT 1 FROM shipments s WHERE s.sku = $1 AND s.order_id = l.order_id AND s.line = l.line AND s.batch = $6))
                AND ($3::text IS NULL
                     OR l.accepted < (SELECT accepted FROM lines WHERE order_id = $3 AND sku = $1 AND line = $4))
              ORDER BY l.sku DESC, l.accepted DESC LIMIT $5"
         );
-        let batch = filter.batch.as_ref().map(BatchRef::as_str);
+        let (batch, units_of) = (filter.batch.as_ref(), filter.units_of.as_ref());
+        let (batch, units_of) = (batch.map(BatchRef::as_str), units_of.map(BatchRef::as_str));
         let (order_id, line) = (after.map(|key| key.order_id.as_str()), after.map(|key| key.line.as_str()));
-        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &batch, &order_id, &line, &number(limit as u64)];
+        let limit = number(limit as u64);
+        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &batch, &order_id, &line, &limit, &units_of];
         let lines = self.read_lines(&sql, params, |_| Ok(())).await?;
         Ok(lines.into_iter().map(|(line, ())| line).collect())
     }
@@ -218,7 +246,7 @@ impl Reader for PostgresDatabase {
     async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
         let (priority, accepted) = rows::begin_after(after);
         let sql = format!(
-            "SELECT {LINE}, b.eta, n.accepted FROM ({WAITING}) n(priority, accepted, order_id, line)
+            "SELECT {LINE}, b.eta, n.accepted FROM ({WAITING}) n(locked, priority, accepted, order_id, line)
              CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l
              LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
              ORDER BY n.priority DESC, n.accepted"
@@ -235,31 +263,49 @@ impl Reader for PostgresDatabase {
 
     async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
         // A test's clock, or the server's. Its row comes even when nothing is due.
-        let now = self.options.clock.as_ref().map(|clock| rows::micros(clock.now()));
+        let now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
         let limit = number(limit as u64);
         let read = |row: &Row| {
             let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
-            Ok((rows::instant(get(row, 0)?)?, sku))
+            Ok((get::<OffsetDateTime>(row, 0)?, sku))
         };
         let from = |due: &str| {
             format!(
-                "SELECT n.now, d.sku
-                 FROM (SELECT coalesce($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) AS now OFFSET 0) n
+                "SELECT n.now, d.sku FROM (
+                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, (now AT TIME ZONE 'UTC')::date AS today
+                     FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
                  LEFT JOIN LATERAL ({due} LIMIT $2) d ON true"
             )
         };
         let found = if let Some(skus) = among {
             let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
             let of_these = "SELECT k.sku FROM unnest($3::text[]) k(sku)
-                            WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.now)";
+                WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.micros)
+                   OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= n.today)
+                   OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
+                              AND b.expires_on < n.today)";
             self.all(&from(of_these), &[&now, &limit, &skus], read).await?
         } else {
-            let of_all = "SELECT DISTINCT l.sku FROM lines l WHERE l.held_until <= n.now";
+            let of_all = "SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
+                UNION SELECT l.sku FROM lines l WHERE l.spoils_on <= n.today
+                UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired";
             self.all(&from(of_all), &[&now, &limit], read).await?
         };
         let now =
             found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
         Ok(Due { now, skus: found.into_iter().filter_map(|(_, sku)| sku).collect() })
+    }
+
+    async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {
+        self.find_span(sku, batch).await
+    }
+
+    async fn noted_balances(&self, sku: &Sku, sequence: u64) -> StoreResult<Option<NotedBalances>> {
+        self.find_balances(sku, sequence).await
+    }
+
+    async fn events_of(&self, sku: &Sku, batch: Option<&BatchRef>, after: u64, until: u64) -> StoreResult<Vec<String>> {
+        self.find_events(sku, batch, after, until).await
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -288,7 +334,8 @@ impl Reader for PostgresDatabase {
             .map_err(store_error)?;
         // Products of which any row is left, one by one: their events are many, and of one product only are in memory.
         let names = "SELECT sku FROM products UNION SELECT sku FROM batches UNION SELECT DISTINCT sku FROM lines
-                     UNION SELECT sku FROM parts UNION SELECT DISTINCT sku FROM events ORDER BY 1";
+                     UNION SELECT sku FROM parts UNION SELECT sku FROM shipments UNION SELECT DISTINCT sku FROM balances
+                     UNION SELECT DISTINCT sku FROM events ORDER BY 1";
         let mut questions = Vec::new();
         for sql in self::questions() {
             questions.push(tx.prepare(&sql).await.map_err(store_error)?);
@@ -298,10 +345,11 @@ impl Reader for PostgresDatabase {
             let params: [&(dyn ToSql + Sync); 1] = [&name];
             let answers = questions.iter().map(|question| tx.query(question, &params));
             let answers = futures_util::future::try_join_all(answers).await.map_err(store_error)?;
-            let [heads, batches, lines, parts, events] = &answers[..] else {
+            let [heads, batches, lines, parts, shipments, balances, events] = &answers[..] else {
                 return Err(StoreError::Failed("as many answers as questions".into()));
             };
-            visit(books(rows::sku(name)?, now, heads.first(), [batches, lines, parts, events])?);
+            let rows = [batches, lines, parts, shipments, balances, events];
+            visit(books(rows::sku(name)?, now, heads.first(), rows)?);
         }
         tx.commit().await.map_err(store_error)
     }

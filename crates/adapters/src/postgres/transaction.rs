@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Sku, Terms,
+    AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Shipped, Sku, Strategy, Terms,
 };
 use allocation_service_layer::ports::database::{
-    Change, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction, Units,
+    Change, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use deadpool_postgres::Object;
@@ -17,10 +18,11 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::movements::INSERT_BALANCES;
 use super::reader::{books, questions};
 use super::{
-    BATCH, LINE, LINE_COLUMNS, PARTS, PRODUCT, PostgresOptions, WAITING, batch, get, line, product, store_error,
-    wanted_parts, with_parts,
+    BATCH, LINE, LINE_COLUMNS, PARTS, PRODUCT, PostgresOptions, SHIPMENTS, WAITING, batch, get, line, product,
+    store_error, wanted_rows, with_rows,
 };
 use crate::rows::{self, ReadLine, count, number};
 
@@ -176,6 +178,38 @@ impl Transaction for PostgresTransaction {
         Ok(())
     }
 
+    async fn note(&mut self, balances: &[NotedBalances]) -> StoreResult<()> {
+        self.write(INSERT_BALANCES, None, balances, |balances| {
+            vec![
+                texts(balances.iter().map(|noted| noted.sku.as_str())),
+                numbers(balances.iter().map(|noted| noted.sequence)),
+                texts(balances.iter().map(|noted| noted.body.as_str())),
+            ]
+        });
+        Ok(())
+    }
+
+    async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
+        let sql = "SELECT r.key, r.content FROM unnest($1::text[]) k(key)
+                   CROSS JOIN LATERAL (SELECT * FROM request_keys r WHERE r.key = k.key) r";
+        let rows = self.query(Statement::new(sql, vec![texts(keys.iter().map(|key| &**key))])).await?;
+        let known = |row: &Row| {
+            let content = <[u8; 32]>::try_from(get::<&[u8]>(row, 1)?).map_err(rows::damaged)?;
+            Ok(RequestKey { key: get::<&str>(row, 0)?.into(), content })
+        };
+        rows.iter().map(known).collect()
+    }
+
+    async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
+        let params = vec![
+            texts(keys.iter().map(|key| &*key.key)),
+            column(keys.iter().map(|key| key.content.to_vec())),
+            Box::new(rows::micros(self.now)),
+        ];
+        self.pending.push(Write { sql: INSERT_REQUEST_KEYS, params, expected: None });
+        Ok(())
+    }
+
     async fn commit(mut self) -> StoreResult<()> {
         if self.begun || !self.pending.is_empty() {
             self.pipeline(Vec::new(), true).await?;
@@ -235,10 +269,7 @@ impl ProductRepository for PostgresTransaction {
                      CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference
                                          AND NOT b.is_open) b"
                 ),
-                vec![
-                    texts(wanted.batches.iter().map(|(sku, _)| sku.as_str())),
-                    texts(wanted.batches.iter().map(|(_, reference)| reference.as_str())),
-                ],
+                batch_names(&wanted.batches),
             ));
         }
         let mut answers = self.pipeline(statements, false).await?;
@@ -278,6 +309,15 @@ impl ProductRepository for PostgresTransaction {
             }
         }
         Ok(products.into_values().collect())
+    }
+
+    async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
+        let sql = format!(
+            "SELECT k.sku, {BATCH} FROM unnest($1::text[], $2::text[]) k(sku, reference)
+             CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference) b"
+        );
+        let rows = self.query(Statement::new(sql, batch_names(named))).await?;
+        rows.iter().map(|row| Ok((rows::sku(get(row, 0)?)?, batch(row, 1)?))).collect()
     }
 
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
@@ -321,14 +361,19 @@ impl ProductRepository for PostgresTransaction {
         self.units(WAITING, params).await
     }
 
-    async fn due_holds(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         let sql = format!(
-            "SELECT {LINE} FROM unnest($1::text[], $2::bigint[]) k(sku, now)
-             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.sku = k.sku AND l.held_until <= k.now) l"
+            "SELECT {LINE} FROM unnest($1::text[], $2::bigint[], $3::date[]) k(sku, now, today)
+             CROSS JOIN LATERAL (
+                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.held_until <= k.now
+                 UNION ALL
+                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= k.today
+                     AND (l.held_until IS NULL OR l.held_until > k.now)) l"
         );
         let params = vec![
             texts(products.iter().map(|(sku, _)| sku.as_str())),
             column(products.iter().map(|(_, now)| rows::micros(*now))),
+            column(products.iter().map(|(_, now)| now.date())),
         ];
         let lines = self.query(Statement::new(sql, params)).await?.iter().map(line).collect::<StoreResult<_>>()?;
         self.complete(lines).await
@@ -338,14 +383,15 @@ impl ProductRepository for PostgresTransaction {
         let named = || -> Vec<Param> { vec![Box::new(sku.as_str().to_owned())] };
         let statements = questions().into_iter().map(|sql| Statement::new(sql, named())).collect();
         let answers = self.pipeline(statements, false).await?;
-        let [heads, batches, lines, parts, events] = &answers[..] else {
+        let [heads, batches, lines, parts, shipments, balances, events] = &answers[..] else {
             return Err(StoreError::Failed("as many answers as questions".into()));
         };
-        books(sku.clone(), self.now, heads.first(), [batches, lines, parts, events])
+        let rows = [batches, lines, parts, shipments, balances, events];
+        books(sku.clone(), self.now, heads.first(), rows)
     }
 
     async fn replace(&mut self, product: &Product) -> StoreResult<()> {
-        let tables = ["products", "batches", "lines", "parts"];
+        let tables = ["products", "batches", "lines", "parts", "shipments", "balances"];
         let delete = |table| {
             let sku: Param = Box::new(product.sku().as_str().to_owned());
             Statement::new(format!("DELETE FROM {table} WHERE sku = $1"), vec![sku])
@@ -354,6 +400,7 @@ impl ProductRepository for PostgresTransaction {
         let everything = ProductChanges {
             product,
             saved_version: 0,
+            settings: true,
             batches: product.batches().iter().map(|batch| (Change::Insert, batch)).collect(),
             lines: product.lines().map(|line| (Change::Insert, line)).collect(),
         };
@@ -365,18 +412,21 @@ impl ProductRepository for PostgresTransaction {
     async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
         let is_new = |change: &&ProductChanges<'_>| change.saved_version == 0;
         let (new, known): (Vec<_>, Vec<_>) = changes.iter().partition(is_new);
-        self.write(INSERT_PRODUCTS, None, &new, products);
+        let (set, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|change| change.settings);
+        self.write(INSERT_PRODUCTS, None, &new, all_of_products);
+        self.write(UPDATE_ALL_OF_PRODUCTS, Some(set.len()), &set, all_of_products);
         self.write(UPDATE_PRODUCTS, Some(known.len()), &known, products);
 
-        let batches =
-            changes.iter().flat_map(|c| c.batches.iter().map(|(kind, batch)| (*kind, c.product.sku(), *batch)));
+        let batches = changes.iter().flat_map(|c| c.batches.iter().map(move |(kind, batch)| (*kind, c, *batch)));
         let (new, known): (Vec<_>, Vec<_>) = batches.partition(|(kind, ..)| *kind == Change::Insert);
+        let (placed, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|(kind, ..)| *kind == Change::Placements);
         self.write(INSERT_BATCHES, None, &new, self::batches);
         self.write(UPDATE_BATCHES, Some(known.len()), &known, self::batches);
+        self.write(UPDATE_PLACEMENTS, Some(placed.len()), &placed, placements);
 
-        let lines = changes.iter().flat_map(|c| c.lines.iter().map(|(kind, line)| (*kind, c.product.sku(), *line)));
+        let lines = changes.iter().flat_map(|c| c.lines.iter().map(|(kind, line)| (*kind, c.product, *line)));
         let (new, known): (Vec<_>, Vec<_>) = lines.partition(|(kind, ..)| *kind == Change::Insert);
-        let (plain, other): (Vec<_>, Vec<_>) = new.into_iter().partition(|(_, _, line)| is_plain(line));
+        let (plain, other): (Vec<_>, Vec<_>) = new.into_iter().partition(|(_, product, line)| is_plain(product, line));
         self.write(INSERT_PLAIN_LINES, None, &plain, plain_lines);
         self.write(INSERT_LINES, None, &other, other_lines);
         self.write(UPDATE_LINES, Some(known.len()), &known, other_lines);
@@ -385,9 +435,17 @@ impl ProductRepository for PostgresTransaction {
             .iter()
             .chain(&known)
             .filter(|(_, _, line)| rows::Units::of(line).in_parts)
-            .flat_map(|(_, sku, line)| line.parts.iter().map(move |part| (*sku, *line, part)))
+            .flat_map(|(_, product, line)| line.parts.iter().map(move |part| (product.sku(), *line, part)))
             .collect();
         self.write(INSERT_PARTS, None, &parts, self::parts);
+        let shipments: Vec<_> = other
+            .iter()
+            .chain(&known)
+            .flat_map(|(_, product, line)| {
+                line.shipped.iter().enumerate().map(move |(nth, some)| (product.sku(), *line, nth, some))
+            })
+            .collect();
+        self.write(UPSERT_SHIPMENTS, None, &shipments, self::shipments);
         Ok(())
     }
 }
@@ -402,71 +460,118 @@ impl PostgresTransaction {
 
     /// Fetches the units of those lines that have rows for them.
     async fn complete(&mut self, lines: Vec<(Sku, ReadLine)>) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
-        let parts = match wanted_parts(&lines) {
-            None => Vec::new(),
-            Some(names) => self.query(Statement::new(PARTS, names.map(column).into())).await?,
-        };
-        with_parts(lines, &parts)
+        let (in_parts, with_shipments) = wanted_rows(&lines);
+        let wanted = [(PARTS, in_parts), (SHIPMENTS, with_shipments)];
+        let mut found = [Vec::new(), Vec::new()];
+        for ((sql, names), found) in wanted.into_iter().zip(&mut found) {
+            if let Some(names) = names {
+                *found = self.query(Statement::new(sql, names.map(column).into())).await?;
+            }
+        }
+        let [parts, shipments] = found;
+        with_rows(lines, &parts, &shipments)
     }
 
-    /// Units of lines that a query names: their priority, acceptance, order and line.
+    /// Units of lines that a query names: whether they are being picked, their priority, acceptance, order and line.
     async fn units(&mut self, named: &str, params: Vec<Param>) -> StoreResult<Vec<Units>> {
         let sql = format!(
-            "SELECT {LINE}, n.accepted FROM ({named}) n(priority, accepted, order_id, line)
+            "SELECT {LINE}, n.accepted, n.locked FROM ({named}) n(locked, priority, accepted, order_id, line)
              CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l"
         );
         let rows = self.query(Statement::new(sql, params)).await?;
-        let accepted: Vec<u64> = rows.iter().map(|row| count(get(row, LINE_COLUMNS)?)).collect::<StoreResult<_>>()?;
+        let named = |row: &Row| Ok((count(get(row, LINE_COLUMNS)?)?, get(row, LINE_COLUMNS + 1)?));
+        let named: Vec<(u64, bool)> = rows.iter().map(named).collect::<StoreResult<_>>()?;
         let lines = rows.iter().map(line).collect::<StoreResult<_>>()?;
         let lines = self.complete(lines).await?;
-        Ok(lines.into_iter().zip(accepted).map(|((_, line), accepted)| Units { line, accepted }).collect())
+        let units = |((_, line), (accepted, locked))| Units { line, accepted, locked };
+        Ok(lines.into_iter().zip(named).map(units).collect())
     }
 }
 
 /// Whether a line is as nearly all are, so that few columns say all of it.
-fn is_plain(line: &AcceptedLine) -> bool {
+fn is_plain(product: &Product, line: &AcceptedLine) -> bool {
     let usual = line.terms == Terms { split: line.terms.split, ..Terms::default() };
-    let ended = line.dropped + line.cancelled + line.lapsed;
-    usual && ended == 0 && line.hold.is_none() && line.queued == 0 && !rows::Units::of(line).in_parts
+    let ended = line.dropped + line.cancelled + line.lapsed + line.shipped();
+    usual
+        && product.spoils_on(line).is_none()
+        && ended == 0
+        && line.hold.is_none()
+        && line.queued == 0
+        && !rows::Units::of(line).in_parts
 }
 
 fn products(changes: &[&ProductChanges<'_>]) -> Vec<Param> {
     let products = || changes.iter().map(|change| change.product);
     vec![
         texts(products().map(|product| product.sku().as_str())),
+        numbers(changes.iter().map(|change| change.saved_version)),
         numbers(products().map(Product::version)),
         column(products().map(|product| rows::micros(product.changed_at()))),
         numbers(products().map(Product::backordered)),
         numbers(products().map(Product::queued)),
         column(products().map(Product::out_of_stock_raised)),
-        column(products().map(|product| product.settings().queue_cap.map(number))),
-        column(products().map(|product| product.settings().auto_improve)),
-        numbers(changes.iter().map(|change| change.saved_version)),
     ]
 }
 
-fn batches(rows: &[(Change, &Sku, &Batch)]) -> Vec<Param> {
+fn all_of_products(changes: &[&ProductChanges<'_>]) -> Vec<Param> {
+    let settings = || changes.iter().map(|change| change.product.settings());
+    let mut params = products(changes);
+    params.extend([
+        column(settings().map(|settings| settings.queue_cap.map(number))),
+        column(settings().map(|settings| settings.auto_improve)),
+        column(settings().map(|settings| settings.strategy.map(Strategy::name))),
+        column(settings().map(|settings| i32::from(settings.min_days))),
+        column(settings().map(|settings| settings.requires_expiry)),
+    ]);
+    params
+}
+
+type BatchChange<'a> = (Change, &'a ProductChanges<'a>, &'a Batch);
+
+fn placements(rows: &[BatchChange<'_>]) -> Vec<Param> {
     let batches = || rows.iter().map(|(_, _, batch)| *batch);
     vec![
-        texts(rows.iter().map(|(_, sku, _)| sku.as_str())),
+        texts(rows.iter().map(|(_, change, _)| change.product.sku().as_str())),
         texts(batches().map(|batch| batch.reference.as_str())),
-        numbers(batches().map(|batch| batch.quantity.units())),
         numbers(batches().map(|batch| batch.held)),
         numbers(batches().map(|batch| batch.allocated)),
+    ]
+}
+
+fn batches(rows: &[BatchChange<'_>]) -> Vec<Param> {
+    let batches = || rows.iter().map(|(_, _, batch)| *batch);
+    let mut params = placements(rows);
+    params.extend([
+        numbers(batches().map(|batch| batch.quantity.units())),
+        numbers(batches().map(|batch| batch.declared.units())),
+        numbers(batches().map(|batch| batch.quarantined)),
         column(batches().map(|batch| batch.eta)),
+        column(batches().map(|batch| batch.arrived.map(number))),
+        column(batches().map(|batch| batch.expires_on)),
+        column(batches().map(|batch| batch.expired)),
         column(batches().map(|batch| batch.cancelled)),
         numbers(batches().map(|batch| batch.revision)),
         column(batches().map(Batch::is_open)),
-    ]
+        numbers(rows.iter().map(|(_, change, _)| change.saved_version)),
+        numbers(rows.iter().map(|(_, change, _)| change.product.version())),
+    ]);
+    params
 }
 
-type LineChange<'a> = (Change, &'a Sku, &'a AcceptedLine);
+type LineChange<'a> = (Change, &'a Product, &'a AcceptedLine);
 
 fn line_keys(rows: &[LineChange<'_>]) -> Vec<Param> {
     vec![
-        texts(rows.iter().map(|(_, sku, _)| sku.as_str())),
+        texts(rows.iter().map(|(_, product, _)| product.sku().as_str())),
         texts(rows.iter().map(|(_, _, line)| line.key.order_id.as_str())),
         texts(rows.iter().map(|(_, _, line)| line.key.line.as_str())),
+    ]
+}
+
+fn batch_names(batches: &[(Sku, BatchRef)]) -> Vec<Param> {
+    vec![
+        texts(batches.iter().map(|(sku, _)| sku.as_str())),
+        texts(batches.iter().map(|(_, reference)| reference.as_str())),
     ]
 }
 
@@ -506,6 +611,9 @@ fn other_lines(rows: &[LineChange<'_>]) -> Vec<Param> {
         column(lines().map(|line| line.terms.by)),
         column(lines().map(|line| line.terms.not_before)),
         column(lines().map(|line| rows::Units::of(line).in_parts)),
+        column(lines().map(|line| rows::rare(line.shipped()))),
+        column(lines().map(|line| line.terms.min_days.map(i32::from))),
+        column(rows.iter().map(|(_, product, line)| product.spoils_on(line))),
     ]);
     params
 }
@@ -519,35 +627,67 @@ fn parts(rows: &[(&Sku, &AcceptedLine, &Part)]) -> Vec<Param> {
         numbers(rows.iter().map(|(.., part)| part.accepted)),
         column(rows.iter().map(|(.., part)| part.batch.as_ref().map(ToString::to_string))),
         numbers(rows.iter().map(|(.., part)| part.qty.units())),
+        column(rows.iter().map(|(.., part)| part.locked)),
+    ]
+}
+
+fn shipments(rows: &[(&Sku, &AcceptedLine, usize, &Shipped)]) -> Vec<Param> {
+    vec![
+        texts(rows.iter().map(|(sku, ..)| sku.as_str())),
+        texts(rows.iter().map(|(_, line, ..)| line.key.order_id.as_str())),
+        texts(rows.iter().map(|(_, line, ..)| line.key.line.as_str())),
+        column(rows.iter().map(|(.., nth, _)| i32::try_from(*nth).unwrap_or(i32::MAX))),
+        texts(rows.iter().map(|(.., shipped)| shipped.batch.as_str())),
+        numbers(rows.iter().map(|(.., shipped)| shipped.qty)),
+        numbers(rows.iter().map(|(.., shipped)| shipped.returned)),
     ]
 }
 
 const INSERT_PRODUCTS: &str = "INSERT INTO products
-        (sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve)
-    SELECT sku, version, changed_at, backordered, queued, raised, cap, improve
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::bigint[],
-                $8::boolean[], $9::bigint[])
-        u(sku, version, changed_at, backordered, queued, raised, cap, improve, saved)";
+        (sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve, strategy, min_days,
+         requires_expiry)
+    SELECT sku, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+                $8::bigint[], $9::boolean[], $10::text[], $11::integer[], $12::boolean[])
+        u(sku, saved, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires)";
 
+const UPDATE_ALL_OF_PRODUCTS: &str = "UPDATE products p
+    SET version = u.version, changed_at = u.changed_at, backordered = u.backordered, queued = u.queued,
+        out_of_stock_raised = u.raised, queue_cap = u.cap, auto_improve = u.improve, strategy = u.strategy,
+        min_days = u.min_days, requires_expiry = u.requires
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+                $8::bigint[], $9::boolean[], $10::text[], $11::integer[], $12::boolean[])
+        u(sku, saved, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires)
+    WHERE p.sku = u.sku AND p.version = u.saved";
+
+// What rarely changes is not named here, and in the next but one: it saves its share of a thousand products' unit of work.
 const UPDATE_PRODUCTS: &str = "UPDATE products p
     SET version = u.version, changed_at = u.changed_at, backordered = u.backordered, queued = u.queued,
-        out_of_stock_raised = u.raised, queue_cap = u.cap, auto_improve = u.improve
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::bigint[],
-                $8::boolean[], $9::bigint[])
-        u(sku, version, changed_at, backordered, queued, raised, cap, improve, saved)
+        out_of_stock_raised = u.raised
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
+        u(sku, saved, version, changed_at, backordered, queued, raised)
     WHERE p.sku = u.sku AND p.version = u.saved";
 
 const INSERT_BATCHES: &str = "INSERT INTO batches
-        (sku, reference, quantity, held, allocated, eta, cancelled, revision, is_open)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::date[], $7::boolean[],
-                         $8::bigint[], $9::boolean[])";
+        (sku, reference, held, allocated, quantity, declared, quarantined, eta, arrived, expires_on, expired, cancelled,
+         revision, is_open, created_after, changed_by)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::date[], $9::bigint[], $10::date[], $11::boolean[], $12::boolean[], $13::bigint[],
+                         $14::boolean[], $15::bigint[], $16::bigint[])";
 
 const UPDATE_BATCHES: &str = "UPDATE batches b
-    SET quantity = u.quantity, held = u.held, allocated = u.allocated, eta = u.eta, cancelled = u.cancelled,
-        revision = u.revision, is_open = u.is_open
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::date[], $7::boolean[], $8::bigint[],
-                $9::boolean[])
-        u(sku, reference, quantity, held, allocated, eta, cancelled, revision, is_open)
+    SET held = u.held, allocated = u.allocated, quantity = u.quantity, declared = u.declared,
+        quarantined = u.quarantined, eta = u.eta, arrived = u.arrived, expires_on = u.expires_on, expired = u.expired,
+        cancelled = u.cancelled, revision = u.revision, is_open = u.is_open, changed_by = u.version
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                $8::date[], $9::bigint[], $10::date[], $11::boolean[], $12::boolean[], $13::bigint[], $14::boolean[],
+                $15::bigint[], $16::bigint[])
+        u(sku, reference, held, allocated, quantity, declared, quarantined, eta, arrived, expires_on, expired, cancelled,
+          revision, is_open, saved, version)
+    WHERE b.sku = u.sku AND b.reference = u.reference";
+
+const UPDATE_PLACEMENTS: &str = "UPDATE batches b SET held = u.held, allocated = u.allocated
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) u(sku, reference, held, allocated)
     WHERE b.sku = u.sku AND b.reference = u.reference";
 
 // Most lines are plain; not naming the other columns saves a tenth of their cost.
@@ -558,55 +698,64 @@ const INSERT_PLAIN_LINES: &str = "INSERT INTO lines
 
 const INSERT_LINES: &str = "INSERT INTO lines
         (sku, order_id, line, accepted, requested, placed, backordered, batch, min_split, queued, dropped, cancelled,
-         lapsed, held_until, priority, by_date, not_before, in_parts)
+         lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
-                         $14::bigint[], $15::integer[], $16::date[], $17::date[], $18::boolean[])";
+                         $14::bigint[], $15::integer[], $16::date[], $17::date[], $18::boolean[], $19::bigint[],
+                         $20::integer[], $21::date[])";
 
 const UPDATE_LINES: &str = "UPDATE lines l
     SET requested = u.requested, placed = u.placed, backordered = u.backordered, batch = u.batch,
         min_split = u.min_split, queued = u.queued, dropped = u.dropped, cancelled = u.cancelled, lapsed = u.lapsed,
         held_until = u.held_until, priority = u.priority, by_date = u.by_date, not_before = u.not_before,
-        in_parts = u.in_parts
+        in_parts = u.in_parts, shipped = u.shipped, min_days = u.min_days, spoils_on = u.spoils_on
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::integer[],
-                $16::date[], $17::date[], $18::boolean[])
+                $16::date[], $17::date[], $18::boolean[], $19::bigint[], $20::integer[], $21::date[])
         u(sku, order_id, line, accepted, requested, placed, backordered, batch, min_split, queued, dropped, cancelled,
-          lapsed, held_until, priority, by_date, not_before, in_parts)
+          lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on)
     WHERE l.sku = u.sku AND l.accepted = u.accepted";
 
 const DELETE_PARTS: &str = "DELETE FROM parts p USING unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
     WHERE p.sku = k.sku AND p.order_id = k.order_id AND p.line = k.line";
 
-const INSERT_PARTS: &str = "INSERT INTO parts (sku, order_id, line, priority, accepted, batch, qty)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[])";
+const INSERT_PARTS: &str = "INSERT INTO parts (sku, order_id, line, priority, accepted, batch, qty, locked)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[],
+                         $8::boolean[])";
+
+const UPSERT_SHIPMENTS: &str = "INSERT INTO shipments (sku, order_id, line, nth, batch, qty, returned)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[])
+    ON CONFLICT (sku, order_id, line, nth) DO UPDATE SET qty = EXCLUDED.qty, returned = EXCLUDED.returned";
 
 /// Units in a batch, in the order in which they lose their place (rule 16). `$1` the SKU, `$2` the batch, `$3` the acceptance to begin
 /// before, `$4` the most rows. Each kind is read by an index that has it in this order, and only so far; what comes before the usual kind has
 /// lost its place already when a cut is taken up again.
-const LOSERS: &str = "SELECT priority, accepted, order_id, line FROM (
-    (SELECT 1 AS held, l.priority, l.accepted, l.order_id, l.line FROM lines l
+const LOSERS: &str = "SELECT locked, priority, accepted, order_id, line FROM (
+    (SELECT 1 AS held, false AS locked, l.priority, l.accepted, l.order_id, l.line FROM lines l
      WHERE l.sku = $1 AND l.held_until IS NOT NULL AND l.batch = $2)
     UNION ALL
-    (SELECT 0, l.priority, l.accepted, l.order_id, l.line FROM lines l
+    (SELECT 0, false, l.priority, l.accepted, l.order_id, l.line FROM lines l
      WHERE l.sku = $1 AND l.priority < 0 AND l.priority <> 0 AND l.held_until IS NULL AND l.batch = $2
      ORDER BY l.sku, l.priority, l.accepted DESC LIMIT $4)
     UNION ALL
-    (SELECT 0, l.priority, l.accepted, l.order_id, l.line FROM lines l
+    (SELECT 0, false, l.priority, l.accepted, l.order_id, l.line FROM lines l
      WHERE l.sku = $1 AND l.accepted < $3 AND l.priority = 0 AND l.held_until IS NULL AND l.batch = $2
      ORDER BY l.sku DESC, l.accepted DESC LIMIT $4)
     UNION ALL
-    (SELECT 0, l.priority, l.accepted, l.order_id, l.line FROM lines l
+    (SELECT 0, false, l.priority, l.accepted, l.order_id, l.line FROM lines l
      WHERE l.sku = $1 AND l.priority > 0 AND l.priority <> 0 AND l.held_until IS NULL AND l.batch = $2
      ORDER BY l.sku, l.priority, l.accepted DESC LIMIT $4)
     UNION ALL
-    (SELECT (l.held_until IS NOT NULL)::int, p.priority, p.accepted, p.order_id, p.line FROM parts p
+    (SELECT (l.held_until IS NOT NULL)::int, p.locked, p.priority, p.accepted, p.order_id, p.line FROM parts p
      JOIN lines l ON l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line
      WHERE p.sku = $1 AND p.batch = $2)
-    ) places ORDER BY held DESC, priority, accepted DESC LIMIT $4";
+    ) places ORDER BY held DESC, locked, priority, accepted DESC LIMIT $4";
 
 const INSERT_EVENTS: &str = "INSERT INTO events (sku, sequence, body)
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
+
+const INSERT_REQUEST_KEYS: &str = "INSERT INTO request_keys (key, content, at)
+    SELECT key, content, $3::bigint FROM unnest($1::text[], $2::bytea[]) u(key, content)";
 
 const INSERT_UNIT_OF_WORK: &str = "INSERT INTO units_of_work (skus, first_sequences, last_sequences)
     VALUES ($1::text[], $2::bigint[], $3::bigint[])";

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 use time::OffsetDateTime;
 
 use super::{SqliteDatabase, all, store_error};
-use crate::rows::{count, damaged, number};
+use crate::rows::{self, count, damaged, number};
 
 fn millis(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
@@ -147,6 +148,18 @@ impl DeadLetters for SqliteDatabase {
                 let (received_at, channel, body, reason): (i64, _, _, _) = row.try_into().map_err(store_error)?;
                 Ok(DeadLetter { received_at: instant(received_at)?, channel, body, reason })
             })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Housekeeping for SqliteDatabase {
+    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
+        let oldest = rows::micros(self.clock.now() - age);
+        self.write(move |connection| {
+            let forgotten = connection.execute("DELETE FROM request_keys WHERE at < ?1", [oldest]);
+            Ok(forgotten.map_err(store_error)? as u64)
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! SQLite: the embedded store. One file, one writer, a commit that is on disk when it returns.
 
 mod event_log;
+mod movements;
 mod reader;
 mod transaction;
 
@@ -195,6 +196,22 @@ fn chained(row: &Row<'_>, first: usize) -> StoreResult<Option<LineKey>> {
     }
 }
 
+/// The ends of a product's two chains.
+#[derive(Debug, Default)]
+struct Newest {
+    /// The line accepted last.
+    line: Option<LineKey>,
+    /// Where the last event is.
+    event: Option<i64>,
+}
+
+impl Newest {
+    /// From three columns.
+    fn at(row: &Row<'_>, first: usize) -> StoreResult<Self> {
+        Ok(Self { line: chained(row, first)?, event: row.get(first + 2).map_err(store_error)? })
+    }
+}
+
 /// Visits a product's lines in the order of acceptance, last first, until `visit` says `false`: from the last on, or from the one after
 /// `after`. Their units are fetched where they have rows of their own.
 fn walk(
@@ -232,12 +249,13 @@ fn walk(
 /// The columns that [`product`] reads.
 macro_rules! product_columns {
     () => {
-        "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve"
+        "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve, strategy, min_days, \
+         requires_expiry"
     };
 }
 const PRODUCT: &str = product_columns!();
 /// How many they are.
-const PRODUCT_COLUMNS: usize = 8;
+const PRODUCT_COLUMNS: usize = 11;
 
 /// Reads a product from the first columns, without its batches.
 fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
@@ -250,6 +268,9 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
         out_of_stock_raised: row.get(5).map_err(store_error)?,
         queue_cap: row.get(6).map_err(store_error)?,
         auto_improve: row.get(7).map_err(store_error)?,
+        strategy: text_or_null_at(row, 8)?,
+        min_days: row.get(9).map_err(store_error)?,
+        requires_expiry: row.get(10).map_err(store_error)?,
     }
     .stored()
 }
@@ -257,26 +278,31 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
 /// The columns that [`batch`] reads.
 macro_rules! batch_columns {
     () => {
-        "reference, quantity, held, allocated, eta, cancelled, revision"
+        "reference, quantity, declared, quarantined, held, allocated, eta, arrived, expires_on, expired, cancelled, revision"
     };
 }
 const BATCH: &str = batch_columns!();
 /// What is asked of every product in every unit of work: put together once.
 const PRODUCT_WITH_NEWEST: &str =
-    concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line FROM products WHERE sku = ?1");
+    concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1");
 const OPEN_BATCHES: &str = concat!("SELECT ", batch_columns!(), " FROM batches WHERE sku = ?1 AND is_open");
 /// How many they are.
-const BATCH_COLUMNS: usize = 7;
+const BATCH_COLUMNS: usize = 12;
 
 fn batch(row: &Row<'_>) -> StoreResult<Batch> {
     BatchRow {
         reference: text_at(row, 0)?,
         quantity: number_at(row, 1)?,
-        held: number_at(row, 2)?,
-        allocated: number_at(row, 3)?,
-        eta: date_at(row, 4)?,
-        cancelled: row.get(5).map_err(store_error)?,
-        revision: number_at(row, 6)?,
+        declared: number_at(row, 2)?,
+        quarantined: number_at(row, 3)?,
+        held: number_at(row, 4)?,
+        allocated: number_at(row, 5)?,
+        eta: date_at(row, 6)?,
+        arrived: row.get(7).map_err(store_error)?,
+        expires_on: date_at(row, 8)?,
+        expired: row.get(9).map_err(store_error)?,
+        cancelled: row.get(10).map_err(store_error)?,
+        revision: number_at(row, 11)?,
     }
     .batch()
 }
@@ -287,9 +313,10 @@ fn date_at(row: &Row<'_>, column: usize) -> StoreResult<Option<Date>> {
 
 /// The columns that [`line`] reads.
 const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
-    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku";
+    l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku,
+    l.shipped, l.min_days";
 /// How many they are.
-const LINE_COLUMNS: usize = 18;
+const LINE_COLUMNS: usize = 20;
 
 /// Reads a line from the first columns, and its units from rows of their own if it has such.
 fn line(connection: &Connection, row: &Row<'_>) -> StoreResult<AcceptedLine> {
@@ -312,23 +339,32 @@ fn line(connection: &Connection, row: &Row<'_>) -> StoreResult<AcceptedLine> {
         not_before: date_at(row, 14)?,
         min_split: rare(15)?,
         in_parts: row.get(16).map_err(store_error)?,
+        shipped: rare(18)?,
+        min_days: row.get(19).map_err(store_error)?,
     }
     .line()?;
     let mut line = read.line;
+    let key = (text_at(row, 17)?, line.key.order_id.as_str(), line.key.line.as_str());
     if read.in_parts {
-        let key = (text_at(row, 17)?, line.key.order_id.as_str(), line.key.line.as_str());
-        let sql = "SELECT accepted, batch, qty FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3
-                   ORDER BY accepted, batch IS NULL, batch";
+        let sql = "SELECT accepted, batch, qty, locked FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3
+                   ORDER BY accepted, batch IS NULL, batch, locked";
         line.parts = all(connection, sql, key, |row| {
-            rows::part(number_at(row, 0)?, text_or_null_at(row, 1)?, number_at(row, 2)?)
+            let locked = row.get(3).map_err(store_error)?;
+            rows::part(number_at(row, 0)?, text_or_null_at(row, 1)?, number_at(row, 2)?, locked)
         })?;
+    }
+    if read.has_shipped {
+        let sql = "SELECT batch, qty, returned FROM shipments WHERE sku = ?1 AND order_id = ?2 AND line = ?3
+                   ORDER BY nth";
+        line.shipped =
+            all(connection, sql, key, |row| rows::shipped(text_at(row, 0)?, number_at(row, 1)?, number_at(row, 2)?))?;
     }
     Ok(line)
 }
 
 /// Units that wait, by seniority: a row with the line's name and their acceptance for each. `?1` the SKU, `?2` and `?3` the seniority to begin
 /// after, `?4` the most rows, `?5` what one batch has free at most.
-const WAITING: &str = "SELECT order_id, line, accepted FROM (
+const WAITING: &str = "SELECT order_id, line, accepted, 0 FROM (
     SELECT * FROM (
         SELECT l.priority, l.accepted, l.order_id, l.line FROM lines l INDEXED BY lines_waiting
         WHERE l.sku = ?1 AND l.backordered > 0 AND NOT l.in_parts AND l.priority <= ?2
@@ -357,7 +393,7 @@ fn waiting(
     named_units(connection, sku, WAITING, params)
 }
 
-/// Units that a query names by order, line and acceptance, each with its whole line.
+/// Units that a query names by order, line, acceptance and whether they are being picked, each with its whole line.
 fn named_units(
     connection: &Connection,
     sku: &Sku,
@@ -365,14 +401,15 @@ fn named_units(
     params: impl rusqlite::Params,
 ) -> StoreResult<Vec<Units>> {
     let names = all(connection, sql, params, |row| {
-        Ok((text_at(row, 0)?.to_owned(), text_at(row, 1)?.to_owned(), rows::count(number_at(row, 2)?)?))
+        let locked: bool = row.get(3).map_err(store_error)?;
+        Ok((text_at(row, 0)?.to_owned(), text_at(row, 1)?.to_owned(), rows::count(number_at(row, 2)?)?, locked))
     })?;
     let by_key = format!("SELECT {LINE} FROM lines l WHERE order_id = ?1 AND sku = ?2 AND line = ?3");
     let mut units = Vec::with_capacity(names.len());
-    for (order_id, name, accepted) in names {
+    for (order_id, name, accepted, locked) in names {
         let key = (order_id.as_str(), sku.as_str(), name.as_str());
         let found = all(connection, &by_key, key, |row| line(connection, row))?;
-        units.extend(found.into_iter().map(|line| Units { line, accepted }));
+        units.extend(found.into_iter().map(|line| Units { line, accepted, locked }));
     }
     Ok(units)
 }

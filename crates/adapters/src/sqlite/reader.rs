@@ -5,16 +5,18 @@ use std::iter::Peekable;
 
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Seniority, Sku};
-use allocation_service_layer::ports::database::StoreResult;
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, StoredLine};
+use allocation_service_layer::ports::database::{NotedBalances, StoreResult};
+use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
 use allocation_service_layer::verify::ProductBooks;
+use allocation_service_layer::wire::date_text;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, Statement};
 use time::OffsetDateTime;
 
 use super::{
-    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, OPEN_BATCHES, PRODUCT, PRODUCT_COLUMNS, SqliteDatabase, all,
-    applied, batch, chained, date_at, line, number_at, open_reader, product, store_error, text_at, waiting, walk,
+    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, Newest, OPEN_BATCHES, PRODUCT, PRODUCT_COLUMNS,
+    SqliteDatabase, all, applied, batch, chained, date_at, line, movements, number_at, open_reader, product,
+    store_error, text_at, waiting, walk,
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
@@ -120,22 +122,45 @@ impl Reader for SqliteDatabase {
         let now = rows::storable(self.clock.now());
         let among = among.map(<[Sku]>::to_vec);
         self.read(move |tx| {
-            let until = rows::micros(now);
+            let (until, today) = (rows::micros(now), date_text(now.date()));
             let Some(asked) = among else {
-                let sql = "SELECT DISTINCT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1 LIMIT ?2";
-                let skus = all(tx, sql, (until, number(limit as u64)), |row| rows::sku(text_at(row, 0)?))?;
+                let sql = "SELECT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1
+                    UNION SELECT sku FROM lines INDEXED BY lines_spoiling_by_day WHERE spoils_on <= ?2
+                    UNION SELECT sku FROM batches INDEXED BY batches_perishable
+                        WHERE expires_on < ?2 AND expires_on IS NOT NULL AND is_open AND NOT expired
+                    LIMIT ?3";
+                let skus = all(tx, sql, (until, today, number(limit as u64)), |row| rows::sku(text_at(row, 0)?))?;
                 return Ok(Due { now, skus });
             };
-            let sql = "SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2 LIMIT 1";
+            let sql = "SELECT EXISTS (SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2)
+                OR EXISTS (SELECT 1 FROM lines INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?3)
+                OR EXISTS (SELECT 1 FROM batches INDEXED BY batches_open
+                           WHERE sku = ?1 AND is_open AND NOT expired AND expires_on < ?3)";
             let mut skus = Vec::new();
             for sku in asked {
-                if !all(tx, sql, (sku.as_str(), until), |_| Ok(()))?.is_empty() {
+                let is_due = |row: &Row<'_>| row.get::<_, bool>(0).map_err(store_error);
+                if all(tx, sql, (sku.as_str(), until, &today), is_due)? == [true] {
                     skus.push(sku);
                 }
             }
             Ok(Due { now, skus })
         })
         .await
+    }
+
+    async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {
+        let (sku, batch) = (sku.clone(), batch.cloned());
+        self.read(move |tx| movements::span(tx, &sku, batch.as_ref())).await
+    }
+
+    async fn noted_balances(&self, sku: &Sku, sequence: u64) -> StoreResult<Option<NotedBalances>> {
+        let sku = sku.clone();
+        self.read(move |tx| movements::noted_balances(tx, &sku, sequence)).await
+    }
+
+    async fn events_of(&self, sku: &Sku, batch: Option<&BatchRef>, after: u64, until: u64) -> StoreResult<Vec<String>> {
+        let (sku, batch) = (sku.clone(), batch.cloned());
+        self.read(move |tx| movements::events_of(tx, &sku, batch.as_ref(), after, until)).await
     }
 
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
@@ -192,25 +217,35 @@ struct Tables<'c> {
     batches: Statement<'c>,
     lines: Statement<'c>,
     orphans: Statement<'c>,
+    balances: Statement<'c>,
     events: Statement<'c>,
 }
 
 impl<'c> Tables<'c> {
     fn read(connection: &'c Connection, which: &str) -> StoreResult<Self> {
+        let and = if which.is_empty() { "WHERE" } else { "AND" };
         let prepare = |sql: String| connection.prepare(&sql).map_err(store_error);
         Ok(Self {
-            heads: prepare(format!("SELECT {PRODUCT}, newest_order_id, newest_line FROM products {which} ORDER BY sku"))?,
-            batches: prepare(format!("SELECT {BATCH}, sku FROM batches {which} ORDER BY sku"))?,
+            heads: prepare(format!("SELECT {PRODUCT}, newest_order_id, newest_line, newest_event FROM products {which} ORDER BY sku"))?,
+            batches: prepare(format!(
+                "SELECT {BATCH}, sku, created_after, changed_by FROM batches {which} ORDER BY sku"
+            ))?,
             lines: prepare(format!(
                 "SELECT {LINE}, l.previous_order_id, l.previous_line FROM lines l {which} ORDER BY l.sku, l.accepted"
             ))?,
             orphans: prepare(format!(
-                "SELECT sku, order_id FROM parts p {which} {} NOT EXISTS
+                "SELECT sku, order_id FROM parts p {which} {and} NOT EXISTS
                      (SELECT 1 FROM lines l WHERE l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line AND l.in_parts)
-                 ORDER BY sku",
-                if which.is_empty() { "WHERE" } else { "AND" }
+                 UNION ALL
+                 SELECT sku, order_id FROM shipments s {which} {and} NOT EXISTS
+                     (SELECT 1 FROM lines l WHERE l.order_id = s.order_id AND l.sku = s.sku AND l.line = s.line
+                      AND l.shipped > 0)
+                 ORDER BY sku"
             ))?,
-            events: prepare(format!("SELECT sequence, body, sku FROM events {which} ORDER BY sku, sequence"))?,
+            balances: prepare(format!("SELECT sequence, body, sku FROM balances {which} ORDER BY sku, sequence"))?,
+            events: prepare(format!(
+                "SELECT sequence, body, sku, position, previous FROM events {which} ORDER BY sku, sequence"
+            ))?,
         })
     }
 
@@ -221,27 +256,38 @@ impl<'c> Tables<'c> {
     ) -> StoreResult<SideBySide<'a>> {
         Ok(SideBySide {
             heads: by_sku(&mut self.heads, params.clone(), 0, |row| {
-                Ok((product(row)?, chained(row, PRODUCT_COLUMNS)?))
+                Ok((product(row)?, Newest::at(row, PRODUCT_COLUMNS)?))
             })?,
-            batches: by_sku(&mut self.batches, params.clone(), BATCH_COLUMNS, batch)?,
+            batches: by_sku(&mut self.batches, params.clone(), BATCH_COLUMNS, |row| {
+                Ok((batch(row)?, movements::span_at(row, BATCH_COLUMNS + 1)?))
+            })?,
             lines: by_sku(&mut self.lines, params.clone(), 17, |row| {
                 Ok((line(connection, row)?, chained(row, LINE_COLUMNS)?))
             })?,
             orphans: by_sku(&mut self.orphans, params.clone(), 0, |row| Ok(text_at(row, 1)?.to_owned()))?,
+            balances: by_sku(&mut self.balances, params.clone(), 2, |row| {
+                let (sku, sequence) = (rows::sku(text_at(row, 2)?)?, count(number_at(row, 0)?)?);
+                Ok(NotedBalances { sku, sequence, body: text_at(row, 1)?.to_owned() })
+            })?,
             events: by_sku(&mut self.events, params, 2, |row| {
-                Ok((count(number_at(row, 0)?)?, text_at(row, 1)?.to_owned()))
+                let event = (count(number_at(row, 0)?)?, text_at(row, 1)?.to_owned());
+                Ok((event, (number_at(row, 3)?, row.get(4).map_err(store_error)?)))
             })?,
         })
     }
 }
 
+/// Where an event is, and where the one before it is.
+type Place = (i64, Option<i64>);
+
 /// The tables, each up to where it was read.
 struct SideBySide<'a> {
-    heads: Rows<'a, (StoredProduct, Option<LineKey>)>,
-    batches: Rows<'a, Batch>,
+    heads: Rows<'a, (StoredProduct, Newest)>,
+    batches: Rows<'a, (Batch, Span)>,
     lines: Rows<'a, (AcceptedLine, Option<LineKey>)>,
     orphans: Rows<'a, String>,
-    events: Rows<'a, (u64, String)>,
+    balances: Rows<'a, NotedBalances>,
+    events: Rows<'a, ((u64, String), Place)>,
 }
 
 impl SideBySide<'_> {
@@ -252,6 +298,7 @@ impl SideBySide<'_> {
             peek(&mut self.batches)?,
             peek(&mut self.lines)?,
             peek(&mut self.orphans)?,
+            peek(&mut self.balances)?,
             peek(&mut self.events)?,
         ];
         Ok(next.into_iter().flatten().min())
@@ -260,21 +307,29 @@ impl SideBySide<'_> {
     /// What all tables have of a product.
     fn books(&mut self, sku: Sku, now: OffsetDateTime) -> StoreResult<ProductBooks> {
         let (head, newest) = take(&mut self.heads, &sku)?.pop().unzip();
-        let batches: Vec<Batch> = take(&mut self.batches, &sku)?;
+        let newest = newest.unwrap_or_default();
+        let (batches, spans): (Vec<Batch>, Vec<Span>) = take(&mut self.batches, &sku)?.into_iter().unzip();
         let (lines, previous): (Vec<AcceptedLine>, Vec<Option<LineKey>>) =
             take(&mut self.lines, &sku)?.into_iter().unzip();
         let mut faults: Vec<String> = take(&mut self.orphans, &sku)?
             .into_iter()
-            .map(|order_id| format!("order {order_id} has parts but no line for them"))
+            .map(|order_id| format!("order {order_id} has parts or shipments but no line for them"))
             .collect();
         // Each line points to the one before it, and the product to the last.
         let before = std::iter::once(None).chain(lines.iter().map(|line| Some(&line.key)));
-        if !before.eq(previous.iter().chain([&newest.flatten()]).map(Option::as_ref)) {
+        if !before.eq(previous.iter().chain([&newest.line]).map(Option::as_ref)) {
             faults.push("the chain of its lines is broken".to_owned());
         }
+        let (events, places): (Vec<_>, Vec<Place>) = take(&mut self.events, &sku)?.into_iter().unzip();
+        let before = std::iter::once(None).chain(places.iter().map(|(position, _)| Some(*position)));
+        if !before.eq(places.iter().map(|(_, previous)| *previous).chain([newest.event])) {
+            faults.push("the chain of its events is broken".to_owned());
+        }
         Ok(ProductBooks {
+            spans: batches.iter().map(|batch| batch.reference.clone()).zip(spans).collect(),
             product: head.map(|stored| Product::restore(StoredProduct { batches, ..stored }, now)),
-            events: take(&mut self.events, &sku)?,
+            balances: take(&mut self.balances, &sku)?,
+            events,
             faults,
             lines,
             sku,

@@ -1,11 +1,13 @@
 //! The write side: one transaction at a time, on the one connection that writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, ProductChanges, ProductRepository, RecordedEvent, Selection, StoreError, StoreResult, Transaction, Units,
+    Change, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::date_text;
@@ -15,8 +17,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::reader::books;
 use super::{
-    BATCH, LINE, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, chained, line, named_units, product,
-    store_error, waiting, walk,
+    BATCH, LINE, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements, named_units,
+    product, store_error, waiting, walk,
 };
 use crate::rows::{self, damaged, number};
 
@@ -25,8 +27,8 @@ pub struct SqliteTransaction {
     connection: OwnedMutexGuard<Connection>,
     now: OffsetDateTime,
     finished: bool,
-    /// The newest line of each product loaded: where new ones are chained on.
-    newest: BTreeMap<Sku, Option<LineKey>>,
+    /// The newest line and event of each product loaded: where new ones are chained on.
+    newest: BTreeMap<Sku, Newest>,
 }
 
 impl SqliteTransaction {
@@ -43,7 +45,7 @@ impl SqliteTransaction {
 
     fn product(&mut self, sku: &Sku) -> StoreResult<Option<Product>> {
         let head = all(&self.connection, PRODUCT_WITH_NEWEST, [sku.as_str()], |row| {
-            Ok((product(row)?, chained(row, PRODUCT_COLUMNS)?))
+            Ok((product(row)?, Newest::at(row, PRODUCT_COLUMNS)?))
         })?;
         let Some((mut stored, newest)) = head.into_iter().next() else { return Ok(None) };
         self.newest.insert(sku.clone(), newest);
@@ -51,47 +53,73 @@ impl SqliteTransaction {
         Ok(Some(Product::restore(stored, self.now)))
     }
 
-    fn save_batch(&self, sku: &str, kind: Change, batch: &Batch) -> StoreResult<()> {
+    fn save_batch(&self, change: &ProductChanges<'_>, kind: Change, batch: &Batch) -> StoreResult<()> {
+        let sku = change.product.sku().as_str();
+        let (held, allocated, reference) = (number(batch.held), number(batch.allocated), batch.reference.as_str());
         let sql = match kind {
+            Change::Placements => {
+                let sql = "UPDATE batches SET held = ?1, allocated = ?2 WHERE sku = ?3 AND reference = ?4";
+                self.statement(sql)?.execute((held, allocated, sku, reference)).map_err(store_error)?;
+                return Ok(());
+            }
             Change::Insert => {
-                "INSERT INTO batches (quantity, held, allocated, eta, cancelled, revision, is_open, sku, reference)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                "INSERT INTO batches (quantity, declared, quarantined, held, allocated, eta, arrived, expires_on, expired,
+                                      cancelled, revision, is_open, changed_by, sku, reference, created_after)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
             }
             Change::Update => {
-                "UPDATE batches SET quantity = ?1, held = ?2, allocated = ?3, eta = ?4, cancelled = ?5, revision = ?6,
-                                    is_open = ?7
-                 WHERE sku = ?8 AND reference = ?9"
+                "UPDATE batches SET quantity = ?1, declared = ?2, quarantined = ?3, held = ?4, allocated = ?5, eta = ?6,
+                                    arrived = ?7, expires_on = ?8, expired = ?9, cancelled = ?10, revision = ?11,
+                                    is_open = ?12, changed_by = ?13
+                 WHERE sku = ?14 AND reference = ?15"
             }
         };
-        let params = (
-            number(batch.quantity.units()),
-            number(batch.held),
-            number(batch.allocated),
-            batch.eta.map(date_text),
-            batch.cancelled,
-            number(batch.revision),
-            batch.is_open(),
-            sku,
-            batch.reference.as_str(),
-        );
-        self.statement(sql)?.execute(params).map_err(store_error)?;
+        let params: [&dyn rusqlite::ToSql; 16] = [
+            &number(batch.quantity.units()),
+            &number(batch.declared.units()),
+            &number(batch.quarantined),
+            &held,
+            &allocated,
+            &batch.eta.map(date_text),
+            &batch.arrived.map(number),
+            &batch.expires_on.map(date_text),
+            &batch.expired,
+            &batch.cancelled,
+            &number(batch.revision),
+            &batch.is_open(),
+            &number(change.product.version()),
+            &sku,
+            &reference,
+            &number(change.saved_version),
+        ];
+        let wanted = if kind == Change::Insert { &params[..] } else { &params[..15] };
+        self.statement(sql)?.execute(wanted).map_err(store_error)?;
         Ok(())
     }
 
     /// Writes a line: a new one with the key of the line before it, on which it is chained.
-    fn save_line(&self, sku: &str, line: &AcceptedLine, kind: Change, previous: Option<&LineKey>) -> StoreResult<()> {
+    fn save_line(
+        &self,
+        product: &Product,
+        line: &AcceptedLine,
+        kind: Change,
+        previous: Option<&LineKey>,
+    ) -> StoreResult<()> {
+        let sku = product.sku().as_str();
         let sql = match kind {
             Change::Insert => {
                 "INSERT INTO lines (requested, placed, backordered, queued, batch, dropped, cancelled, lapsed, held_until,
-                                    priority, by_date, not_before, min_split, in_parts, order_id, sku, line, accepted,
-                                    previous_order_id, previous_line)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+                                    priority, by_date, not_before, min_split, in_parts, shipped, min_days, spoils_on,
+                                    order_id, sku, line, accepted, previous_order_id, previous_line)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                         ?22, ?23)"
             }
-            Change::Update => {
+            Change::Update | Change::Placements => {
                 "UPDATE lines SET requested = ?1, placed = ?2, backordered = ?3, queued = ?4, batch = ?5, dropped = ?6,
                                   cancelled = ?7, lapsed = ?8, held_until = ?9, priority = ?10, by_date = ?11,
-                                  not_before = ?12, min_split = ?13, in_parts = ?14
-                 WHERE order_id = ?15 AND sku = ?16 AND line = ?17"
+                                  not_before = ?12, min_split = ?13, in_parts = ?14, shipped = ?15, min_days = ?16,
+                                  spoils_on = ?17
+                 WHERE order_id = ?18 AND sku = ?19 AND line = ?20"
             }
         };
         let units = rows::Units::of(line);
@@ -116,6 +144,9 @@ impl SqliteTransaction {
         bind(&line.terms.not_before.map(date_text))?;
         bind(&rows::min_split(line.terms.split))?;
         bind(&units.in_parts)?;
+        bind(&rows::rare(line.shipped()))?;
+        bind(&line.terms.min_days)?;
+        bind(&product.spoils_on(line).map(date_text))?;
         bind(&key.0)?;
         bind(&sku)?;
         bind(&key.1)?;
@@ -125,21 +156,33 @@ impl SqliteTransaction {
             bind(&previous.map(|key| key.line.as_str()))?;
         }
         statement.raw_execute().map_err(store_error)?;
-        if kind == Change::Update {
+        if kind != Change::Insert {
             self.statement("DELETE FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3")?
                 .execute((sku, key.0, key.1))
                 .map_err(store_error)?;
         }
         if units.in_parts {
             let mut insert = self.statement(
-                "INSERT INTO parts (sku, order_id, line, priority, accepted, batch, qty)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO parts (sku, order_id, line, priority, accepted, batch, qty, locked)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
             for part in &line.parts {
                 let batch = part.batch.as_ref().map(BatchRef::as_str);
                 let (accepted, qty) = (number(part.accepted), number(part.qty.units()));
-                insert.execute((sku, key.0, key.1, line.terms.priority, accepted, batch, qty)).map_err(store_error)?;
+                insert
+                    .execute((sku, key.0, key.1, line.terms.priority, accepted, batch, qty, part.locked))
+                    .map_err(store_error)?;
             }
+        }
+        for (nth, shipped) in line.shipped.iter().enumerate() {
+            let (qty, returned) = (number(shipped.qty), number(shipped.returned));
+            self.statement(
+                "INSERT INTO shipments (sku, order_id, line, nth, batch, qty, returned)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT DO UPDATE SET qty = excluded.qty, returned = excluded.returned",
+            )?
+            .execute((sku, key.0, key.1, number(nth as u64), shipped.batch.as_str(), qty, returned))
+            .map_err(store_error)?;
         }
         Ok(())
     }
@@ -159,7 +202,7 @@ impl SqliteTransaction {
         walk(&self.connection, sku, from, |line| {
             let simple = !rows::Units::of(&line).in_parts;
             if simple && line.hold.is_none() && line.terms.priority == 0 && line.is_in(reference) {
-                found.push(Units { accepted: line.accepted, line });
+                found.push(Units { accepted: line.accepted, line, locked: false });
             }
             Ok(found.len() < limit)
         })?;
@@ -168,17 +211,17 @@ impl SqliteTransaction {
 }
 
 /// Units in a batch that are held, of a priority of their own, or in rows of their own, in the order in which they lose their place.
-const RARE_LOSERS: &str = "SELECT order_id, line, accepted FROM (
-    SELECT l.order_id, l.line, l.accepted, l.priority, 1 AS held FROM lines l INDEXED BY lines_held
+const RARE_LOSERS: &str = "SELECT order_id, line, accepted, locked FROM (
+    SELECT l.order_id, l.line, l.accepted, l.priority, 1 AS held, 0 AS locked FROM lines l INDEXED BY lines_held
     WHERE l.sku = ?1 AND l.held_until IS NOT NULL AND l.batch = ?2
     UNION ALL
-    SELECT l.order_id, l.line, l.accepted, l.priority, 0 FROM lines l INDEXED BY lines_with_priority
+    SELECT l.order_id, l.line, l.accepted, l.priority, 0, 0 FROM lines l INDEXED BY lines_with_priority
     WHERE l.sku = ?1 AND l.priority <> 0 AND l.held_until IS NULL AND l.batch = ?2
     UNION ALL
-    SELECT p.order_id, p.line, p.accepted, p.priority, l.held_until IS NOT NULL FROM parts p INDEXED BY parts_in_batch
+    SELECT p.order_id, p.line, p.accepted, p.priority, l.held_until IS NOT NULL, p.locked FROM parts p INDEXED BY parts_in_batch
     JOIN lines l ON l.order_id = p.order_id AND l.sku = p.sku AND l.line = p.line
     WHERE p.sku = ?1 AND p.batch = ?2
-    ) ORDER BY held DESC, priority, accepted DESC LIMIT ?3";
+    ) ORDER BY held DESC, locked, priority, accepted DESC LIMIT ?3";
 
 impl Drop for SqliteTransaction {
     fn drop(&mut self) {
@@ -194,9 +237,39 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn record(&mut self, events: &[RecordedEvent]) -> StoreResult<()> {
-        let mut insert = self.statement("INSERT INTO events (sku, sequence, body) VALUES (?1, ?2, ?3)")?;
-        for event in events {
-            insert.execute((event.sku.as_str(), number(event.sequence), &event.body)).map_err(store_error)?;
+        let sql = "INSERT INTO events (sku, sequence, previous, body) VALUES (?1, ?2, ?3, ?4)";
+        let mut insert = self.connection.prepare_cached(sql).map_err(store_error)?;
+        for RecordedEvent { sku, sequence, body } in events {
+            let newest = self.newest.get_mut(sku);
+            let previous = newest.as_ref().and_then(|newest| newest.event);
+            let position = insert.insert((sku.as_str(), number(*sequence), previous, body)).map_err(store_error)?;
+            match newest {
+                Some(newest) => newest.event = Some(position),
+                None => drop(self.newest.insert(sku.clone(), Newest { line: None, event: Some(position) })),
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self, balances: &[NotedBalances]) -> StoreResult<()> {
+        movements::note(&self.connection, balances)
+    }
+
+    async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
+        let mut known = Vec::new();
+        for key in keys {
+            let found = all(&self.connection, "SELECT content FROM request_keys WHERE key = ?1", [key], |row| {
+                row.get(0).map_err(store_error)
+            })?;
+            known.extend(found.into_iter().map(|content| RequestKey { key: key.clone(), content }));
+        }
+        Ok(known)
+    }
+
+    async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
+        let mut insert = self.statement("INSERT INTO request_keys (key, content, at) VALUES (?1, ?2, ?3)")?;
+        for RequestKey { key, content } in keys {
+            insert.execute((key, content, rows::micros(self.now))).map_err(store_error)?;
         }
         Ok(())
     }
@@ -240,6 +313,16 @@ impl ProductRepository for SqliteTransaction {
         Ok(products.into_values().collect())
     }
 
+    async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
+        let sql = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND reference = ?2");
+        let mut found = Vec::with_capacity(named.len());
+        for (sku, reference) in named {
+            let batches = all(&self.connection, &sql, (sku.as_str(), reference.as_str()), batch)?;
+            found.extend(batches.into_iter().map(|batch| (sku.clone(), batch)));
+        }
+        Ok(found)
+    }
+
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         let mut keys = Vec::new();
         for order_id in orders {
@@ -266,7 +349,8 @@ impl ProductRepository for SqliteTransaction {
         if !losers.is_empty() {
             losers.extend(usual);
             losers.sort_by_key(|units| {
-                (units.line.hold.is_none(), units.line.terms.priority, std::cmp::Reverse(units.accepted))
+                let seniority = std::cmp::Reverse(units.line.seniority(units.accepted));
+                (units.line.hold.is_none(), units.locked, seniority)
             });
             losers.truncate(limit);
             return Ok(losers);
@@ -284,12 +368,15 @@ impl ProductRepository for SqliteTransaction {
         waiting(&self.connection, sku, largest_free, after, limit)
     }
 
-    async fn due_holds(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
-        let sql = format!("SELECT {LINE} FROM lines l INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2");
+    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+        let held = format!("SELECT {LINE} FROM lines l INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2");
+        let spoiling =
+            format!("SELECT {LINE} FROM lines l INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?2");
         let mut due = Vec::new();
         for (sku, now) in products {
-            let lines =
-                all(&self.connection, &sql, (sku.as_str(), rows::micros(*now)), |row| line(&self.connection, row))?;
+            let read = |row: &rusqlite::Row<'_>| line(&self.connection, row);
+            let mut lines = all(&self.connection, &held, (sku.as_str(), rows::micros(*now)), read)?;
+            lines.extend(all(&self.connection, &spoiling, (sku.as_str(), date_text(now.date())), read)?);
             due.extend(lines.into_iter().map(|line| (sku.clone(), line)));
         }
         Ok(due)
@@ -300,14 +387,16 @@ impl ProductRepository for SqliteTransaction {
     }
 
     async fn replace(&mut self, product: &Product) -> StoreResult<()> {
-        for table in ["products", "batches", "lines", "parts"] {
+        for table in ["products", "batches", "lines", "parts", "shipments", "balances"] {
             let sql = format!("DELETE FROM {table} WHERE sku = ?1");
             self.connection.execute(&sql, [product.sku().as_str()]).map_err(store_error)?;
         }
-        self.newest.remove(product.sku());
+        let event = movements::chain(&self.connection, product.sku())?;
+        self.newest.insert(product.sku().clone(), Newest { line: None, event });
         let everything = ProductChanges {
             product,
             saved_version: 0,
+            settings: true,
             batches: product.batches().iter().map(|batch| (Change::Insert, batch)).collect(),
             lines: product.lines().map(|line| (Change::Insert, line)).collect(),
         };
@@ -319,28 +408,30 @@ impl ProductRepository for SqliteTransaction {
             let product = change.product;
             let sku = product.sku().as_str();
             for (kind, batch) in &change.batches {
-                self.save_batch(sku, *kind, batch)?;
+                self.save_batch(change, *kind, batch)?;
             }
-            let mut newest = self.newest.remove(product.sku()).flatten();
+            let mut newest = self.newest.remove(product.sku()).unwrap_or_default();
             let (mut new, known): (Vec<_>, Vec<_>) = change.lines.iter().partition(|(kind, _)| *kind == Change::Insert);
             new.sort_by_key(|(_, line)| line.accepted);
             for (kind, line) in new {
-                self.save_line(sku, line, kind, newest.as_ref())?;
-                newest = Some(line.key.clone());
+                self.save_line(product, line, kind, newest.line.as_ref())?;
+                newest.line = Some(line.key.clone());
             }
             for (kind, line) in known {
-                self.save_line(sku, line, kind, None)?;
+                self.save_line(product, line, kind, None)?;
             }
             // One statement for both cases would say `ON CONFLICT`, and then no conflict would be found.
             let sql = if change.saved_version == 0 {
                 "INSERT INTO products (version, changed_at, backordered, queued, out_of_stock_raised, queue_cap,
-                                       auto_improve, newest_order_id, newest_line, sku)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE ?11 = 0"
+                                       auto_improve, strategy, min_days, requires_expiry, newest_order_id,
+                                       newest_line, newest_event, sku)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14 WHERE ?15 = 0"
             } else {
                 "UPDATE products SET version = ?1, changed_at = ?2, backordered = ?3, queued = ?4,
-                                     out_of_stock_raised = ?5, queue_cap = ?6, auto_improve = ?7, newest_order_id = ?8,
-                                     newest_line = ?9
-                 WHERE sku = ?10 AND version = ?11"
+                                     out_of_stock_raised = ?5, queue_cap = ?6, auto_improve = ?7, strategy = ?8,
+                                     min_days = ?9, requires_expiry = ?10, newest_order_id = ?11, newest_line = ?12,
+                                     newest_event = ?13
+                 WHERE sku = ?14 AND version = ?15"
             };
             let settings = product.settings();
             let params = (
@@ -351,8 +442,12 @@ impl ProductRepository for SqliteTransaction {
                 product.out_of_stock_raised(),
                 settings.queue_cap.map(number),
                 settings.auto_improve,
-                newest.as_ref().map(|key| key.order_id.as_str()),
-                newest.as_ref().map(|key| key.line.as_str()),
+                settings.strategy.map(Strategy::name),
+                settings.min_days,
+                settings.requires_expiry,
+                newest.line.as_ref().map(|key| key.order_id.as_str()),
+                newest.line.as_ref().map(|key| key.line.as_str()),
+                newest.event,
                 sku,
                 number(change.saved_version),
             );

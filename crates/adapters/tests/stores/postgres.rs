@@ -88,11 +88,11 @@ async fn open(
     command: &Command,
 ) -> UnitOfWork<<PostgresDatabase as Database>::Tx> {
     let tx = fixture.store.begin().await.expect("a transaction");
-    let mut uow = UnitOfWork::new(tx, Arc::new(CountingEntropy::default()));
+    let mut uow = UnitOfWork::new(tx, Arc::new(CountingEntropy::default()), allocation_domain::Strategy::default());
     uow.load(Wanted::of([command])).await.expect("a load");
     let Command::ChangeBatchQuantity(change) = command else { unreachable!() };
     let product = uow.product_mut(&change.sku).expect("the product");
-    product.change_supply(&change.reference, SupplyChange::Quantity(change.qty), &[]).expect("a change");
+    product.change_supply(&change.reference, &SupplyChange::Quantity(change.qty), &[]).expect("a change");
     uow.gather();
     // Has pending changes written: the serial ids are taken now.
     uow.losers(&change.sku, &change.reference, None, 1).await.expect("a query");

@@ -100,6 +100,8 @@ async fn a_check_of_the_books_says_where_they_differ() {
         ("UPDATE lines SET order_id = 'x' WHERE order_id = 'o1'", "is in no event"),
         ("UPDATE lines SET previous_order_id = NULL WHERE order_id = 'o2'", "chain"),
         ("UPDATE products SET newest_order_id = 'o1'", "chain"),
+        ("UPDATE events SET previous = NULL WHERE sequence = 3", "the chain of its events is broken"),
+        ("UPDATE products SET newest_event = 1", "the chain of its events is broken"),
         ("DELETE FROM events WHERE sequence = 2", "does not follow the one before it"),
         ("UPDATE events SET body = '{}' WHERE sequence = 2", "can't be read"),
     ] {

@@ -83,8 +83,8 @@ async fn a_batch_is_declared_changed_and_declared_again(on: On) {
     assert_eq!(
         new.json(),
         json!({
-            "sku": "LAMP", "ref": "b", "qty": 10, "state": "expected", "eta": "2031-05-01", "held": 0, "allocated": 0,
-            "free": 10, "displaced": [], "displaced_total": 0
+            "sku": "LAMP", "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "expected", "eta": "2031-05-01",
+            "expires_on": null, "held": 0, "allocated": 0, "free": 10, "displaced": [], "displaced_total": 0
         })
     );
     let same = service.put(path, json!({"qty": 10})).await.expect(200);
@@ -160,10 +160,11 @@ async fn an_order_is_promised_whole_or_not_at_all(on: On) {
     assert_eq!(
         line,
         &json!({
-            "order_id": "o1", "sku": "SHADE", "line": "1", "requested": 5, "held": 0, "allocated": 5, "backordered": 0,
-            "shipped": 0, "dropped": 0, "cancelled": 0, "lapsed": 0, "state": "allocated", "held_until": null,
-            "promised_date": "2031-01-01", "placements": [{"batch": "b", "qty": 5, "eta": "2031-01-01"}],
-            "priority": 0, "by": null, "not_before": null, "split": true, "min_split": 1, "accepted": line["accepted"]
+            "order_id": "o1", "sku": "SHADE", "line": "1", "requested": 5, "held": 0, "allocated": 5, "locked": 0,
+            "backordered": 0, "shipped": 0, "returned": 0, "dropped": 0, "cancelled": 0, "lapsed": 0,
+            "state": "allocated", "held_until": null, "promised_date": "2031-01-01",
+            "placements": [{"batch": "b", "qty": 5, "locked": 0, "eta": "2031-01-01"}], "shipments": [], "priority": 0, "by": null, "not_before": null, "split": true, "min_split": 1, "min_days": null,
+            "accepted": line["accepted"]
         })
     );
     assert_eq!(service.get("/v1/orders/o1").await.expect(200).json(), promised);
@@ -249,11 +250,17 @@ async fn a_product_is_read_with_its_numbers(on: On) {
         service.get("/v1/products/LAMP").await.expect(200).json(),
         json!({
             "sku": "LAMP", "version": 4, "on_hand": 10, "incoming": 20, "unavailable": 0, "held": 0, "allocated": 4,
-            "locked": 0, "available": 6, "promisable": 26, "backordered": 0, "queued": 0, "queue_cap": null,
-            "auto_improve": false,
+            "available": 6, "promisable": 26, "backordered": 0, "queued": 0, "queue_cap": null,
+            "auto_improve": false, "strategy": "earliest", "min_days": 0, "requires_expiry": false,
             "batches": [
-                {"ref": "b", "qty": 10, "state": "on_hand", "eta": null, "held": 0, "allocated": 4, "free": 6},
-                {"ref": "c", "qty": 20, "state": "expected", "eta": "2031-01-01", "held": 0, "allocated": 0, "free": 20}
+                {
+                    "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand", "eta": null,
+                    "expires_on": null, "held": 0, "allocated": 4, "free": 6
+                },
+                {
+                    "ref": "c", "qty": 20, "units": 20, "unavailable": 0, "state": "expected", "eta": "2031-01-01",
+                    "expires_on": null, "held": 0, "allocated": 0, "free": 20
+                }
             ]
         })
     );

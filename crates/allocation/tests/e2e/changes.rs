@@ -165,6 +165,9 @@ async fn line_in(service: &Service, state: &str, sku: &str) {
         _ => {}
     }
     let promised = service.put(&order, body).await.expect(201).json();
+    if state == "shipped" {
+        service.post_new(&format!("{order}/shipments"), json!({})).await.expect(200);
+    }
     if state == "cancelled" {
         service.delete(&order).await.expect(200);
     }
@@ -174,67 +177,107 @@ async fn line_in(service: &Service, state: &str, sku: &str) {
     }
 }
 
+const STATES: [&str; 6] = ["held", "allocated", "backordered", "shipped", "lapsed", "cancelled"];
+
+/// What becomes of a line in each of these states: status, and the line after it.
+const TABLE: &[(&str, [&str; 6])] = &[
+    (
+        "PUT same",
+        [
+            "200 held: b 5",
+            "200 allocated: b 5",
+            "200 backordered: b 2, waiting 3",
+            "200 shipped: shipped 5",
+            "201 allocated: b 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "confirm",
+        [
+            "200 allocated: b 5",
+            "200 allocated: b 5",
+            "200 backordered: b 2, waiting 3",
+            "200 shipped: shipped 5",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "extend",
+        [
+            "200 held: b 5",
+            "409 allocated: b 5",
+            "409 backordered: b 2, waiting 3",
+            "409 shipped: shipped 5",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "change",
+        [
+            "200 held: b 6",
+            "200 allocated: b 6",
+            "200 backordered: b 2, waiting 4",
+            "409 shipped: shipped 5",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "cancel",
+        [
+            "200 cancelled: cancelled 5",
+            "200 cancelled: cancelled 5",
+            "200 cancelled: cancelled 5",
+            "409 shipped: shipped 5",
+            "200 lapsed: lapsed 5",
+            "200 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "pick",
+        [
+            "409 held: b 5",
+            "200 allocated: b 5 (5 locked)",
+            "200 backordered: b 2 (2 locked), waiting 3",
+            "409 shipped: shipped 5",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "ship",
+        [
+            "409 held: b 5",
+            "200 shipped: shipped 5",
+            "200 backordered: waiting 3, shipped 2",
+            "409 shipped: shipped 5",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+    (
+        "return",
+        [
+            "409 held: b 5",
+            "409 allocated: b 5",
+            "409 backordered: b 2, waiting 3",
+            "200 shipped: shipped 5, returned 2",
+            "409 lapsed: lapsed 5",
+            "409 cancelled: cancelled 5",
+        ],
+    ),
+];
+
 async fn a_line_obeys_the_table_of_its_states(on: On) {
     let (store, service) = lamps(on, &[]).await;
-    let states = ["held", "allocated", "backordered", "lapsed", "cancelled"];
-    // What becomes of a line in each of these states: status, and the line after it.
-    let table = [
-        (
-            "PUT same",
-            [
-                "200 held: b 5",
-                "200 allocated: b 5",
-                "200 backordered: b 2, waiting 3",
-                "201 allocated: b 5",
-                "409 cancelled: cancelled 5",
-            ],
-        ),
-        (
-            "confirm",
-            [
-                "200 allocated: b 5",
-                "200 allocated: b 5",
-                "200 backordered: b 2, waiting 3",
-                "409 lapsed: lapsed 5",
-                "409 cancelled: cancelled 5",
-            ],
-        ),
-        (
-            "extend",
-            [
-                "200 held: b 5",
-                "409 allocated: b 5",
-                "409 backordered: b 2, waiting 3",
-                "409 lapsed: lapsed 5",
-                "409 cancelled: cancelled 5",
-            ],
-        ),
-        (
-            "change",
-            [
-                "200 held: b 6",
-                "200 allocated: b 6",
-                "200 backordered: b 2, waiting 4",
-                "409 lapsed: lapsed 5",
-                "409 cancelled: cancelled 5",
-            ],
-        ),
-        (
-            "cancel",
-            [
-                "200 cancelled: cancelled 5",
-                "200 cancelled: cancelled 5",
-                "200 cancelled: cancelled 5",
-                "200 lapsed: lapsed 5",
-                "200 cancelled: cancelled 5",
-            ],
-        ),
-    ];
-    let cells: Vec<(&str, &str, String, &str)> = table
+    let cells: Vec<(&str, &str, String, &str)> = TABLE
         .iter()
         .enumerate()
         .flat_map(|(row, (command, cells))| {
-            states.iter().zip(cells).map(move |(state, wanted)| (*command, *state, format!("{state}-{row}"), *wanted))
+            STATES.iter().zip(cells).map(move |(state, wanted)| (*command, *state, format!("{state}-{row}"), *wanted))
         })
         .collect();
     at_once(&cells, async |(_, state, sku, _)| line_in(&service, state, sku).await).await;
@@ -242,7 +285,8 @@ async fn a_line_obeys_the_table_of_its_states(on: On) {
     allocation_testing::eventually("ended holds in the feed", async || {
         let page = service.get("/v1/events?limit=1000").await.expect(200).json();
         let ends = page["events"].as_array().unwrap().iter();
-        (ends.filter(|event| event["event"]["type"] == "allocation.hold_expired.v1").count() == 5).then_some(())
+        (ends.filter(|event| event["event"]["type"] == "allocation.hold_expired.v1").count() == TABLE.len())
+            .then_some(())
     })
     .await;
     at_once(&cells, async |(command, state, sku, wanted)| {
@@ -265,6 +309,9 @@ async fn a_line_obeys_the_table_of_its_states(on: On) {
             ("change", "allocated") => &["line_changed", "line_allocated"],
             ("change", "backordered") => &["line_changed", "line_backordered"],
             ("cancel", "held" | "allocated" | "backordered") => &["line_deallocated", "line_cancelled"],
+            ("pick", "allocated" | "backordered") => &["line_locked"],
+            ("ship", "allocated" | "backordered") => &["line_shipped"],
+            ("return", "shipped") => &["line_returned"],
             _ => &[],
         };
         assert_eq!(names, expected, "{command} of a line that is {state}");
@@ -282,6 +329,12 @@ async fn command_line(service: &Service, command: &str, sku: &str) -> Answer {
         "change" => {
             let change = json!({"qty": 6, "when_short": "backorder"});
             service.patch(&format!("{order}/lines/{sku}"), change).await
+        }
+        "pick" => service.post(&format!("{order}/pick"), json!({})).await,
+        "ship" => service.post_new(&format!("{order}/shipments"), json!({})).await,
+        "return" => {
+            let back = json!({"lines": [{"sku": sku, "qty": 2}]});
+            service.post_new(&format!("{order}/returns"), back).await
         }
         _ => service.delete(&order).await,
     }

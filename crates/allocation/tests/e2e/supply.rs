@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, On, Service, fate, lamps, on_both_stores, today};
+use crate::support::{Answer, On, Service, displaced, fate, lamps, on_both_stores, today};
 
 on_both_stores!(
     a_declaration_is_a_total_and_the_same_again_does_nothing,
@@ -28,21 +28,6 @@ on_both_stores!(
 /// Says that so many units of an expected batch have come.
 async fn receipt(service: &Service, reference: &str, body: Value) -> Answer {
     service.post(&format!("/v1/products/LAMP/batches/{reference}/receipts"), body).await
-}
-
-/// Who lost a place, in short.
-fn displaced(answer: &Value) -> Vec<String> {
-    let moved = |to: &Value| format!(" {} {}", to["batch"].as_str().unwrap(), to["qty"]);
-    let lines = answer["displaced"].as_array().unwrap();
-    assert_eq!(answer["displaced_total"], lines.len());
-    let told = |line: &Value| {
-        let to: String = line["to"].as_array().unwrap().iter().map(moved).collect();
-        let waiting =
-            if line["backordered"] == 0 { String::new() } else { format!(" waiting {}", line["backordered"]) };
-        let lapsed = if line["lapsed"] == true { " lapsed" } else { "" };
-        format!("{} {}:{to}{waiting}{lapsed}", line["order_id"].as_str().unwrap(), line["qty"])
-    };
-    lines.iter().map(told).collect()
 }
 
 async fn a_declaration_is_a_total_and_the_same_again_does_nothing(on: On) {
@@ -294,8 +279,8 @@ async fn a_receipt_in_full_makes_a_batch_on_hand(on: On) {
     assert_eq!(
         received,
         json!({
-            "sku": "LAMP", "ref": "b", "qty": 10, "state": "on_hand", "eta": null, "held": 0, "allocated": 6, "free": 4,
-            "displaced": [], "displaced_total": 0
+            "sku": "LAMP", "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand", "eta": null,
+            "expires_on": null, "held": 0, "allocated": 6, "free": 4, "displaced": [], "displaced_total": 0
         })
     );
     assert_eq!(
@@ -400,15 +385,39 @@ async fn a_batch_obeys_the_table_of_its_states(on: On) {
         ("PUT arrived", ["200 on_hand: batch_eta_changed b 2031-01-01", "200 on_hand", "409 cancelled"]),
         ("receipt", ["200 on_hand: batch_received 10 b 10 keep", "409 on_hand", "409 cancelled"]),
         ("DELETE", ["200 cancelled: batch_cancelled 10 b", "409 on_hand", "200 cancelled"]),
+        ("quarantine", ["409 expected", "200 on_hand: batch_quarantined 4 b", "409 cancelled"]),
+        ("release", ["409 expected", "200 on_hand: batch_released 2 b", "409 cancelled"]),
+        ("adjustment", ["409 expected", "200 on_hand: batch_adjusted b damaged 10 9 fell", "409 cancelled"]),
+        ("return", ["409 expected", "200 on_hand: line_returned o1 3 b quarantine", "409 cancelled"]),
+        (
+            "ship",
+            [
+                "409 expected",
+                "200 on_hand: line_deallocated o1 3 z released, line_allocated o1 3 b, line_shipped o1 3 b",
+                "409 cancelled",
+            ],
+        ),
     ];
     for (row, (command, cells)) in table.into_iter().enumerate() {
         for (state, wanted) in ["expected", "on_hand", "cancelled"].into_iter().zip(cells) {
             let sku = format!("{state}-{row}");
             let path = format!("/v1/products/{sku}/batches/b");
             let eta = (state != "on_hand").then_some("2031-01-01");
+            let of_o1 = json!({"lines": [{"sku": sku, "qty": 3, "batch": "b"}]});
+            if ["return", "ship"].contains(&command) {
+                service.batch(&sku, "z", json!({"qty": 5})).await;
+                service.order("o1", &[(&sku, 3)]).await.expect(201);
+            }
+            if command == "return" {
+                let from_z = json!({"lines": [{"sku": sku}]});
+                service.post_new("/v1/orders/o1/shipments", from_z).await.expect(200);
+            }
             service.put(&path, json!({"qty": 10, "eta": eta})).await.expect(201);
             if state == "cancelled" {
                 service.delete(&path).await.expect(200);
+            }
+            if (command, state) == ("release", "on_hand") {
+                service.post(&format!("{path}/quarantine"), json!({"qty": 2})).await.expect(200);
             }
             let before = service.version(&sku).await;
             let answer = match command {
@@ -417,16 +426,27 @@ async fn a_batch_obeys_the_table_of_its_states(on: On) {
                 "PUT eta" => service.put(&path, json!({"qty": 10, "eta": "2031-02-01"})).await,
                 "PUT arrived" => service.put(&path, json!({"qty": 10, "eta": null})).await,
                 "receipt" => service.post(&format!("{path}/receipts"), json!({"qty": 10})).await,
+                "quarantine" => service.post(&format!("{path}/quarantine"), json!({"qty": 4})).await,
+                "release" => service.post(&format!("{path}/release"), json!({})).await,
+                "adjustment" => {
+                    let fell = json!({"kind": "damaged", "qty": 1, "reason": "fell"});
+                    service.post_new(&format!("{path}/adjustments"), fell).await
+                }
+                "return" => service.post_new("/v1/orders/o1/returns", of_o1).await,
+                "ship" => service.post_new("/v1/orders/o1/shipments", of_o1).await,
                 _ => service.delete(&path).await,
             };
             let answered = answer.json();
-            if answer.status == 409 {
+            if answer.status == 409 && (command, state) == ("ship", "expected") {
+                assert_eq!(answered["type"], "urn:allocation:problem:not-on-hand");
+            } else if answer.status == 409 {
                 assert_eq!(answered["type"], "urn:allocation:problem:not-allowed");
                 assert!(answered["detail"].as_str().unwrap().ends_with(&format!("it is {state}")), "{answered}");
             }
             // A batch that is not listed has nothing in it any more.
-            let listed = service.product(&sku).await["batches"][0]["state"].clone();
-            let after = listed.as_str().unwrap_or("cancelled");
+            let product = service.product(&sku).await;
+            let listed = product["batches"].as_array().unwrap().iter().find(|batch| batch["ref"] == "b");
+            let after = listed.map_or("cancelled", |batch| batch["state"].as_str().unwrap());
             let mut told = format!("{} {after}", answer.status.as_u16());
             let events = service.history(&sku, before).await;
             if !events.is_empty() {

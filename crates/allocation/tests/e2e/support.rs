@@ -4,6 +4,7 @@ use allocation_adapters::system::SystemClock;
 use allocation_service_layer::ports::clock::Clock;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocation_service_layer::wire;
 use allocation_testing::program::{Program, command};
@@ -26,15 +27,17 @@ pub(crate) enum On {
 
 /// Makes a test of an async function for each store.
 macro_rules! on_both_stores {
-    ($($test:ident),* $(,)?) => {
+    ($($(#[$attribute:meta])* $test:ident),* $(,)?) => {
         mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $($(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 super::$test($crate::support::On::Sqlite).await;
             })*
         }
         mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $($(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 super::$test($crate::support::On::Postgres).await;
             })*
@@ -195,6 +198,17 @@ impl Service {
         self.send(Method::DELETE, path, None).await
     }
 
+    /// Sends a request that acts once under this key.
+    pub(crate) async fn post_once(&self, path: &str, key: &str, body: Value) -> Answer {
+        let request = self.client.post(self.program.url(path)).header("Idempotency-Key", key);
+        Self::answer(request.json(&body)).await
+    }
+
+    /// The same under a key of its own.
+    pub(crate) async fn post_new(&self, path: &str, body: Value) -> Answer {
+        self.post_once(path, &new_key(), body).await
+    }
+
     /// Declares a batch that must be taken.
     pub(crate) async fn batch(&self, sku: &str, reference: &str, body: Value) -> Value {
         let answer = self.put(&format!("/v1/products/{sku}/batches/{reference}"), body).await;
@@ -231,6 +245,14 @@ impl Service {
         let lines = self.lines(order_id).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
         fate(&lines[0])
+    }
+
+    /// What has become of an order's only line for a product.
+    pub(crate) async fn fate_of(&self, order_id: &str, sku: &str) -> String {
+        let lines = self.lines(order_id).await;
+        let of_sku: Vec<_> = lines.iter().filter(|line| line["sku"] == sku).collect();
+        assert_eq!(of_sku.len(), 1, "{lines:?}");
+        fate(of_sku[0])
     }
 
     /// A product as it is now.
@@ -340,6 +362,12 @@ pub(crate) async fn lamps(on: On, batches: &[(&str, u64, &str)]) -> (Store, Serv
     (store, service)
 }
 
+/// A key that no other request has.
+pub(crate) fn new_key() -> String {
+    static KEYS: AtomicU64 = AtomicU64::new(0);
+    format!("key {}", KEYS.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Whether waiting units could have any of what is free.
 fn could_take(units: &Value, product: &Value) -> bool {
     let (line, qty) = (&units["line"], units["qty"].as_u64().unwrap());
@@ -370,12 +398,21 @@ pub(crate) async fn at_once<T>(all: impl IntoIterator<Item = T>, handle: impl As
     futures_util::stream::iter(all).for_each_concurrent(32, |one| handle(one)).await;
 }
 
-/// A line in short: its state, and where all of its units are, as in `backordered: b 3, waiting 2`.
+/// A line in short: its state, and where all of its units are, as in `backordered: b 3 (1 locked), waiting 2`.
 pub(crate) fn fate(line: &Value) -> String {
-    let placements = line["placements"].as_array().unwrap().iter();
-    let mut units: Vec<String> =
-        placements.map(|at| format!("{} {}", at["batch"].as_str().unwrap(), at["qty"])).collect();
-    let others = [("backordered", "waiting"), ("dropped", "dropped"), ("cancelled", "cancelled"), ("lapsed", "lapsed")];
+    let placement = |at: &Value| {
+        let locked = if at["locked"] == 0 { String::new() } else { format!(" ({} locked)", at["locked"]) };
+        format!("{} {}{locked}", at["batch"].as_str().unwrap(), at["qty"])
+    };
+    let mut units: Vec<String> = line["placements"].as_array().unwrap().iter().map(placement).collect();
+    let others = [
+        ("backordered", "waiting"),
+        ("dropped", "dropped"),
+        ("cancelled", "cancelled"),
+        ("lapsed", "lapsed"),
+        ("shipped", "shipped"),
+        ("returned", "returned"),
+    ];
     for (field, name) in others {
         if line[field] != 0 {
             units.push(format!("{name} {}", line[field]));
@@ -384,12 +421,29 @@ pub(crate) fn fate(line: &Value) -> String {
     format!("{}: {}", line["state"].as_str().unwrap(), units.join(", "))
 }
 
+/// Who lost a place, in short.
+pub(crate) fn displaced(answer: &Value) -> Vec<String> {
+    let moved = |to: &Value| format!(" {} {}", to["batch"].as_str().unwrap(), to["qty"]);
+    let lines = answer["displaced"].as_array().unwrap();
+    assert_eq!(answer["displaced_total"], lines.len());
+    let told = |line: &Value| {
+        let to: String = line["to"].as_array().unwrap().iter().map(moved).collect();
+        let waiting =
+            if line["backordered"] == 0 { String::new() } else { format!(" waiting {}", line["backordered"]) };
+        let lapsed = if line["lapsed"] == true { " lapsed" } else { "" };
+        format!("{} {}:{to}{waiting}{lapsed}", line["order_id"].as_str().unwrap(), line["qty"])
+    };
+    lines.iter().map(told).collect()
+}
+
 /// An event in short: its name, and what it says of lines, units and batches, as in `line_allocated o1 3 b`.
 fn event(event: &Value) -> String {
     let name = event["type"].as_str().unwrap().trim_start_matches("allocation.").trim_end_matches(".v1");
     let data = &event["data"];
     let mut said = vec![name.to_owned()];
-    for field in ["order_id", "line", "requested", "qty", "ref", "from", "to", "rest", "reason", "asked", "available"] {
+    let fields =
+        ["order_id", "line", "requested", "qty", "ref", "kind", "from", "to", "rest", "reason", "asked", "available"];
+    for field in fields {
         match &data[field] {
             Value::String(one) if field == "line" && one == "1" => {}
             Value::String(text) => said.push(text.clone()),

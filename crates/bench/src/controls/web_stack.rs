@@ -93,7 +93,7 @@ impl Commands for Canned {
         let today = self.clock.now().date();
         let lines = command.lines().iter().map(|line| {
             let mut accepted = AcceptedLine::new(line.key.clone(), line.qty, 1, line.terms);
-            accepted.parts.push(Part { accepted: 1, batch: Some(self.batch.clone()), qty: line.qty });
+            accepted.parts.push(Part { accepted: 1, batch: Some(self.batch.clone()), qty: line.qty, locked: false });
             LineView::new(&line.sku, &accepted, |_| None, today)
         });
         Ok(Ok(Reply::Order(OrderReply { created: true, lines: lines.collect() })))
@@ -107,5 +107,9 @@ struct Nothing;
 impl Foresight for Nothing {
     async fn foresee(&self, _: &[Sku]) -> StoreResult<Vec<Product>> {
         Ok(Vec::new())
+    }
+
+    fn strategy(&self) -> allocation_domain::Strategy {
+        allocation_domain::Strategy::default()
     }
 }

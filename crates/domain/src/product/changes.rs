@@ -21,16 +21,28 @@ pub enum Cancelled {
 }
 
 impl Product {
-    /// The caller no longer wants the line. Its units are free again; it stays known as cancelled.
+    /// Whether a line may be given up.
     ///
     /// # Errors
-    /// `UnknownLine` when no such line is at hand.
-    pub fn deallocate(&mut self, key: &LineKey) -> Result<Cancelled, Rejection> {
+    /// `UnknownLine`; `NotAllowed` when all of it has left, or some of it is being picked (rule 24).
+    pub fn may_deallocate(&self, key: &LineKey) -> Result<Answer, Rejection> {
         let line = self.line(key).ok_or_else(|| self.unknown_line(key))?;
-        if self.allowed(LineCommand::Cancel, line)? == Answer::Same {
+        if line.locked() > 0 {
+            let (subject, command) = (self.named_line(key), LineCommand::Cancel.name());
+            return Err(Rejection::NotAllowed { subject, command, state: "locked" });
+        }
+        self.allowed(LineCommand::Cancel, line)
+    }
+
+    /// The caller no longer wants the line. Its units are free again, but for those that have left; it stays known as cancelled.
+    ///
+    /// # Errors
+    /// As [`Product::may_deallocate`].
+    pub fn deallocate(&mut self, key: &LineKey) -> Result<Cancelled, Rejection> {
+        if self.may_deallocate(key)? == Answer::Same {
             return Ok(Cancelled::Already);
         }
-        let units = line.ordered();
+        let units = self.known_line(key).open();
         for (reference, accepted, units) in self.places_of(key) {
             self.deallocate_part(key, accepted, &reference, units, DeallocationReason::Released);
         }
@@ -48,7 +60,7 @@ impl Product {
     /// placements that come too late are given up for others. A held line keeps its expiry.
     ///
     /// # Errors
-    /// `UnknownLine`; `NotAllowed` in its state; `Short` and `QueueFull` as for a new line.
+    /// `UnknownLine`; `NotAllowed` in its state; `TooFew` when more has left or is being picked; `Short` and `QueueFull` as for a new line.
     pub fn with_line_changed(&self, key: &LineKey, change: &LineChange) -> Result<Option<Self>, Rejection> {
         let line = self.line(key).ok_or_else(|| self.unknown_line(key))?;
         self.allowed(LineCommand::Change, line)?;
@@ -60,6 +72,10 @@ impl Product {
         let same_quantity = change.qty.is_none_or(|qty| (qty, 0) == (line.requested, line.dropped));
         if same_quantity && terms == line.terms {
             return Ok(None);
+        }
+        let least = line.shipped() + line.locked();
+        if change.qty.is_some_and(|qty| qty.units() < least) {
+            return Err(Rejection::TooFew { subject: self.named_line(key), least });
         }
         let mut changed = self.clone();
         changed.change(key, terms, change)?;
@@ -94,7 +110,8 @@ impl Product {
             (line.requested, line.dropped)
         });
         if more.moves {
-            self.release_surplus(key, 0);
+            let shipped = self.known_line(key).shipped();
+            self.release_surplus(key, shipped);
         }
         for (reference, units) in more.placements {
             self.place(key, accepted, &reference, units);
@@ -109,7 +126,7 @@ impl Product {
     /// Takes the line's places from it until it has no more than so many units: the latest arrival first; of one day what was added last.
     fn release_surplus(&mut self, key: &LineKey, to: u64) {
         let mut surplus = self.known_line(key).ordered().saturating_sub(to);
-        let mut places = self.places_of(key);
+        let mut places = self.unlocked_places_of(key);
         places.sort_by_key(|(reference, accepted, _)| Reverse((self.eta(reference), *accepted)));
         for (reference, accepted, units) in places {
             let going = units.min(surplus);
@@ -149,11 +166,13 @@ impl Product {
             self.room_in_queue(units)?;
             return Ok(Growth { backordered: units, ..Growth::default() });
         };
-        let takes = |batch: &Batch| batch.free() >= units && line.terms.allow(batch.arrival(self.today()));
+        let takes = |batch: &Batch| batch.free() >= units && self.may_have(batch, &line.terms);
         if self.batch(here).is_some_and(takes) {
             return Ok(Growth { placements: vec![(here.clone(), units)], ..Growth::default() });
         }
-        let placements = self.named(self.would_take(line, line.ordered() + units));
+        // What is being picked stays where it is.
+        let everything = if line.locked() > 0 { Vec::new() } else { self.would_take(line, line.open() + units) };
+        let placements = self.named(everything);
         if placements.is_empty() {
             return Err(Rejection::Short(vec![self.shortage(units, 0)]));
         }
@@ -165,7 +184,7 @@ impl Product {
         let line = self.known_line(key);
         let (terms, today) = (line.terms, self.today());
         let late: Vec<_> = self
-            .places_of(key)
+            .loose_places_of(key)
             .into_iter()
             .filter(|(reference, ..)| self.batch(reference).is_some_and(|batch| !terms.allow(batch.arrival(today))))
             .map(|(reference, accepted, units)| (PartKey { line: key.clone(), accepted }, reference, units))

@@ -33,7 +33,7 @@ impl Product {
             batch.held -= part.qty.units();
             batch.allocated += part.qty.units();
             let (line, reference, split) = (key.clone(), reference.clone(), line.terms.split.is_allowed());
-            self.raise(Event::Allocated { line, accepted: part.accepted, qty: part.qty, reference, split });
+            self.raise(Event::Allocated { line, accepted: part.accepted, qty: part.qty, reference, split, held: true });
         }
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! The aggregate: everything that must be right together about the stock of one SKU.
 
 mod changes;
+mod expiry;
+mod floor;
 mod holds;
 mod promising;
 mod queue;
 mod supply;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Date, OffsetDateTime};
 
@@ -17,7 +19,9 @@ use crate::batch::{Batch, Eta};
 use crate::error::Rejection;
 use crate::events::Event;
 use crate::ids::{BatchRef, LineId, OrderId, Sku};
-use crate::order_line::{AcceptedLine, LineKey, Promise};
+use crate::order_line::{AcceptedLine, LineKey, Promise, Terms};
+use crate::placing::Choice;
+use crate::strategies::Strategy;
 
 /// Aggregate root: one SKU, its open batches, its queue, and those of its order lines that the work at hand names.
 ///
@@ -41,7 +45,11 @@ pub struct Product {
     queued: u64,
     /// Whether `OutOfStock` was raised since stock last came back.
     out_of_stock_raised: bool,
+    /// What it does that says nothing of its strategy.
+    usual_strategy: Strategy,
     events: Vec<Event>,
+    /// Lines of which no event tells, and that have to be written all the same: what follows from their batches is another.
+    looked_over: BTreeSet<LineKey>,
 }
 
 /// How a product is to behave.
@@ -51,6 +59,12 @@ pub struct Settings {
     pub queue_cap: Option<u64>,
     /// Whether promises move to earlier stock whenever there is some (rule 12).
     pub auto_improve: bool,
+    /// Which batches go first; none: as the service does unless told otherwise.
+    pub strategy: Option<Strategy>,
+    /// For how many days its units must be of use from the day they are ready, unless a line says otherwise (rule 7).
+    pub min_days: u16,
+    /// Whether each of its batches must say when it expires.
+    pub requires_expiry: bool,
 }
 
 /// A product as a store keeps it, without its lines.
@@ -107,7 +121,9 @@ impl Product {
             backordered,
             queued,
             out_of_stock_raised,
+            usual_strategy: Strategy::default(),
             events: Vec::new(),
+            looked_over: BTreeSet::new(),
         };
         product.sort_batches();
         product
@@ -154,6 +170,16 @@ impl Product {
     /// How it is to behave.
     pub fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// Tells it the strategy of products that say nothing of theirs.
+    pub fn set_usual_strategy(&mut self, strategy: Strategy) {
+        self.usual_strategy = strategy;
+    }
+
+    /// Which of its batches go first.
+    pub fn strategy(&self) -> Strategy {
+        self.settings.strategy.unwrap_or(self.usual_strategy)
     }
 
     /// Batches at hand, in order of preference.
@@ -209,7 +235,8 @@ impl Product {
 
     /// Units that can be promised by a day: `ATP(d)`.
     pub fn available_to_promise(&self, by: Date) -> u64 {
-        self.batches.iter().filter(|batch| batch.arrival(self.today()) <= by).map(Batch::free).sum()
+        let in_time = |batch: &&Batch| batch.arrival(self.today()) <= by && batch.keeps(by, 0);
+        self.batches.iter().filter(in_time).map(Batch::free).sum()
     }
 
     /// The most units that one batch could give to a line.
@@ -261,6 +288,17 @@ impl Product {
     fn batch_mut(&mut self, reference: &BatchRef) -> &mut Batch {
         let found = self.batches.iter_mut().find(|batch| batch.reference == *reference);
         found.expect("a batch with placements is open, and open batches are at hand")
+    }
+
+    /// What a line on these terms may choose from.
+    fn choice<'a>(&'a self, terms: &'a Terms) -> Choice<'a> {
+        Choice {
+            batches: &self.batches,
+            terms,
+            min_days: self.min_days(terms),
+            strategy: self.strategy(),
+            today: self.today(),
+        }
     }
 
     fn known_line(&self, key: &LineKey) -> &AcceptedLine {

@@ -9,7 +9,7 @@ use crate::error::{Conflict, Rejection, Shortage};
 use crate::events::{DeallocationReason, Event};
 use crate::ids::{BatchRef, HoldSeconds, Quantity};
 use crate::order_line::{AcceptedLine, LineKey, LineState, OrderLine, Split, Terms};
-use crate::placing::{Take, choose, most_of_one};
+use crate::placing::Take;
 use crate::states::{self, Answer, LineCommand};
 
 /// What a product says to lines of a request, before anything is done.
@@ -116,9 +116,9 @@ impl Product {
         when_short: WhenShort,
         free: impl Fn(usize) -> u64 + Copy,
     ) -> Vec<Take> {
-        let takes = choose(&self.batches, free, units, &line.terms, self.today());
+        let takes = self.choice(&line.terms).choose(free, units);
         if takes.is_empty() && when_short == WhenShort::Partial && line.terms.split == Split::Never {
-            return most_of_one(&self.batches, free, &line.terms, self.today()).into_iter().collect();
+            return self.choice(&line.terms).most_of_one(free).into_iter().collect();
         }
         takes
     }
@@ -212,7 +212,7 @@ impl Product {
             self.raise(Event::Held { line, accepted, qty, reference, until });
         } else {
             batch.allocated += units;
-            self.raise(Event::Allocated { line, accepted, qty, reference, split });
+            self.raise(Event::Allocated { line, accepted, qty, reference, split, held: false });
         }
     }
 
@@ -229,13 +229,15 @@ impl Product {
     }
 
     /// Takes units of a line out of a batch. They are in no place until the caller puts them somewhere.
-    pub(super) fn release(&mut self, key: &LineKey, accepted: u64, reference: &BatchRef, units: u64) {
+    /// `true`: they were held.
+    pub(super) fn release(&mut self, key: &LineKey, accepted: u64, reference: &BatchRef, units: u64) -> bool {
         let held = self.change_line(key, |line| {
             assert!(line.take(accepted, Some(reference), units), "a line gives back what it has");
             line.hold.is_some()
         });
         let batch = self.batch_mut(reference);
         *(if held { &mut batch.held } else { &mut batch.allocated }) -= units;
+        held
     }
 
     /// The same, and tells it.
@@ -247,12 +249,12 @@ impl Product {
         units: u64,
         reason: DeallocationReason,
     ) {
-        self.release(key, accepted, reference, units);
+        let held = self.release(key, accepted, reference, units);
         if reason == DeallocationReason::Released {
             self.out_of_stock_raised = false;
         }
         let (line, reference, qty) = (key.clone(), reference.clone(), Quantity::part(units));
-        self.raise(Event::Deallocated { line, accepted, qty, reference, reason });
+        self.raise(Event::Deallocated { line, accepted, qty, reference, reason, held });
     }
 
     /// Notes that a request was refused for lack of stock (rule 26): raised once until stock comes back, so that a sold-out
@@ -275,8 +277,8 @@ impl Product {
         }
     }
 
-    fn not_allowed(&self, command: LineCommand, key: &LineKey, state: LineState) -> Rejection {
-        let subject = format!("the line of order {} for {}", key.order_id, self.sku);
+    pub(super) fn not_allowed(&self, command: LineCommand, key: &LineKey, state: LineState) -> Rejection {
+        let subject = self.named_line(key);
         Rejection::NotAllowed { subject, command: command.name(), state: state.name() }
     }
 }

@@ -5,7 +5,7 @@ use crate::batch::Batch;
 use crate::events::DeallocationReason;
 use crate::ids::BatchRef;
 use crate::order_line::{AcceptedLine, LineKey, PartKey};
-use crate::placing::{Take, choose};
+use crate::placing::Take;
 
 impl Product {
     /// Whether free stock might serve somebody who waits.
@@ -34,7 +34,7 @@ impl Product {
 
     /// Where so many more units of a line that is known could come from now.
     pub(super) fn would_take(&self, line: &AcceptedLine, units: u64) -> Vec<Take> {
-        choose(&self.batches, |at| self.batches[at].free(), units, &line.terms, self.today())
+        self.choice(&line.terms).choose(|at| self.batches[at].free(), units)
     }
 
     pub(super) fn named(&self, takes: Vec<Take>) -> Vec<(BatchRef, u64)> {
@@ -81,7 +81,7 @@ impl Product {
             let batch = &self.batches[at];
             if ready(batch) < now { batch.free() } else { 0 }
         };
-        let takes = self.named(choose(&self.batches, earlier, units, &line.terms, today));
+        let takes = self.named(self.choice(&line.terms).choose(earlier, units));
         if takes.is_empty() {
             return false;
         }

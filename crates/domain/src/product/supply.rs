@@ -1,15 +1,16 @@
-//! Supply: batches appear, grow, shrink, move in time, arrive, and fall away (rules 15 to 17).
+//! Supply: batches appear, grow, shrink, move in time, arrive, are counted and set aside, and fall away (rules 15 to 18 and 22).
 
 use std::collections::BTreeMap;
 
+use time::Date;
+
 use super::Product;
 use crate::batch::{Batch, Eta, arrival};
-use crate::commands::Rest;
+use crate::commands::{Adjustment, Rest};
 use crate::error::Rejection;
 use crate::events::{DeallocationReason, Event};
-use crate::ids::{BatchQuantity, BatchRef, Quantity};
-use crate::order_line::{AcceptedLine, LineKey, PartKey, Promise, Seniority, Split};
-use crate::placing::choose;
+use crate::ids::{BatchQuantity, BatchRef, Quantity, Reason};
+use crate::order_line::{AcceptedLine, LineKey, Part, PartKey, Promise, Seniority, Split};
 use crate::states::{self, Answer, BatchCommand};
 
 /// What became of a declaration.
@@ -38,33 +39,56 @@ pub struct Displaced {
     pub lapsed: bool,
 }
 
-/// A change after which a batch holds another number of units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A change after which a batch has another number of units to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SupplyChange {
-    /// It was miscounted.
+    /// Another total is declared (rule 15).
     Quantity(BatchQuantity),
     /// It came.
     Receipt(Quantity, Rest),
     /// It will never come.
     Cancellation,
+    /// What it holds was corrected (rule 22).
+    Adjustment(Adjustment, Reason),
+    /// So many units are set aside, or all (rule 18).
+    Quarantine(Option<Quantity>),
 }
 
 impl SupplyChange {
-    /// How many units there will be.
-    pub fn quantity(self) -> BatchQuantity {
-        match self {
-            Self::Quantity(to) => to,
-            Self::Receipt(qty, _) => qty.into(),
-            Self::Cancellation => BatchQuantity::ZERO,
-        }
-    }
-
-    fn command(self) -> BatchCommand {
+    fn command(&self) -> BatchCommand {
         match self {
             Self::Quantity(_) => BatchCommand::ChangeQuantity,
             Self::Receipt(..) => BatchCommand::Receive,
             Self::Cancellation => BatchCommand::Cancel,
+            Self::Adjustment(..) => BatchCommand::Adjust,
+            Self::Quarantine(_) => BatchCommand::Quarantine,
         }
+    }
+
+    /// Whether it is told against what is there now, so that it has to be done in one unit of work.
+    pub fn is_relative(&self) -> bool {
+        match self {
+            Self::Quantity(_) | Self::Cancellation | Self::Receipt(_, Rest::Cancel) => false,
+            Self::Receipt(_, Rest::Keep) | Self::Adjustment(..) | Self::Quarantine(_) => true,
+        }
+    }
+}
+
+/// What a batch is to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Target {
+    quantity: BatchQuantity,
+    quarantined: u64,
+}
+
+impl Target {
+    fn of(batch: &Batch) -> Self {
+        Self { quantity: batch.quantity, quarantined: batch.quarantined }
+    }
+
+    /// Units that may be placed, unless they are expired.
+    fn room(self) -> u64 {
+        self.quantity.units() - self.quarantined
     }
 }
 
@@ -82,40 +106,56 @@ pub struct Supplied {
 /// Units in batches.
 type Places = Vec<(BatchRef, u64)>;
 
-struct Loss {
-    seniority: Seniority,
-    part: PartKey,
-    reference: BatchRef,
-    units: u64,
+#[derive(Clone)]
+pub(super) struct Loss {
+    pub(super) seniority: Seniority,
+    pub(super) part: PartKey,
+    pub(super) reference: BatchRef,
+    pub(super) units: u64,
 }
 
 impl Product {
     /// A new batch. The same again is no news.
     ///
     /// # Errors
-    /// `BatchExists` when it is known with another quantity or date, or was cancelled.
-    pub fn create_batch(&mut self, reference: BatchRef, qty: BatchQuantity, eta: Eta) -> Result<Declared, Rejection> {
+    /// `BatchExists` when it is known with another quantity or date, or was cancelled; `ExpiryMissing`.
+    pub fn create_batch(
+        &mut self,
+        reference: BatchRef,
+        qty: BatchQuantity,
+        eta: Eta,
+        expires_on: Option<Date>,
+    ) -> Result<Declared, Rejection> {
         if let Some(known) = self.batch(&reference) {
-            return if (known.quantity, known.eta, known.cancelled) == (qty, eta, false) {
+            let declared = (known.declared, known.eta, known.expires_on, known.cancelled);
+            return if declared == (qty, eta, expires_on, false) {
                 Ok(Declared::Same)
             } else {
                 Err(Rejection::BatchExists { sku: self.sku.clone(), reference })
             };
         }
-        self.batches.push(Batch::new(reference.clone(), qty, eta, self.version + 1));
-        self.sort_batches();
-        self.out_of_stock_raised &= qty == BatchQuantity::ZERO;
-        self.raise(Event::BatchCreated { reference, qty, eta });
+        self.must_say_expiry(&reference, expires_on)?;
+        self.add_batch(&reference, qty, eta, expires_on);
         Ok(Declared::New)
     }
 
-    fn batch_allows(&self, command: BatchCommand, reference: &BatchRef) -> Result<Answer, Rejection> {
+    fn add_batch(&mut self, reference: &BatchRef, qty: BatchQuantity, eta: Eta, expires_on: Option<Date>) {
+        self.batches.push(Batch { expires_on, ..Batch::new(reference.clone(), qty, eta, self.version + 1) });
+        self.sort_batches();
+        self.out_of_stock_raised &= qty == BatchQuantity::ZERO;
+        self.raise(Event::BatchCreated { reference: reference.clone(), qty, eta, expires_on });
+        self.expire_batch(reference);
+    }
+
+    pub(super) fn batch_allows(&self, command: BatchCommand, reference: &BatchRef) -> Result<Answer, Rejection> {
         let Some(batch) = self.batch(reference) else {
             return Err(Rejection::UnknownBatch { sku: self.sku.clone(), reference: reference.clone() });
         };
-        match states::batch(command, batch.state()) {
+        // What expired on its way is not in the warehouse.
+        let absent = matches!(command, BatchCommand::Adjust | BatchCommand::Return) && !batch.has_arrived();
+        match if absent { Answer::No } else { states::batch(command, batch.state()) } {
             Answer::No => Err(Rejection::NotAllowed {
-                subject: format!("batch {reference} of {}", self.sku),
+                subject: self.named_batch(reference),
                 command: command.name(),
                 state: batch.state().name(),
             }),
@@ -123,15 +163,19 @@ impl Product {
         }
     }
 
+    pub(super) fn named_batch(&self, reference: &BatchRef) -> String {
+        format!("batch {reference} of {}", self.sku)
+    }
+
     /// Whether a batch may be changed so.
     ///
     /// # Errors
-    /// `UnknownBatch`; `NotAllowed` in its state; `BatchExists` when the rest of a receipt would need a name that is taken.
-    pub fn supply_may_change(&self, reference: &BatchRef, change: SupplyChange) -> Result<Answer, Rejection> {
+    /// `UnknownBatch`; `NotAllowed` in its state; `TooMany` when it has no so many units, or would have too many; `BatchExists` when the rest
+    /// of a receipt would need a name that is taken.
+    pub fn supply_may_change(&self, reference: &BatchRef, change: &SupplyChange) -> Result<Answer, Rejection> {
         let answer = self.batch_allows(change.command(), reference)?;
-        let same = matches!((change, self.batch(reference)),
-            (SupplyChange::Quantity(to), Some(batch)) if batch.quantity == to);
-        if let (SupplyChange::Receipt(qty, Rest::Keep), Some(batch)) = (change, self.batch(reference))
+        let Some(batch) = self.batch(reference) else { return Ok(answer) };
+        if let SupplyChange::Receipt(qty, Rest::Keep) = change
             && batch.quantity.units() > qty.units()
         {
             let taken = reference.rest().is_none_or(|rest| self.batch(&rest).is_some());
@@ -140,93 +184,199 @@ impl Product {
                 return Err(Rejection::BatchExists { sku: self.sku.clone(), reference });
             }
         }
+        let target = self.target(batch, change)?;
+        let same = match change {
+            SupplyChange::Quantity(to) => batch.declared == *to,
+            SupplyChange::Adjustment(..) | SupplyChange::Quarantine(_) => target == Target::of(batch),
+            SupplyChange::Receipt(..) | SupplyChange::Cancellation => false,
+        };
         Ok(if same { Answer::Same } else { answer })
     }
 
-    /// Units by which a batch of `to` units would fall short of what is placed in it.
-    pub fn lacking(&self, reference: &BatchRef, to: BatchQuantity) -> u64 {
-        self.batch(reference).map_or(0, |batch| batch.placed().saturating_sub(to.units()))
+    /// What the batch is to hold once it is changed so.
+    fn target(&self, batch: &Batch, change: &SupplyChange) -> Result<Target, Rejection> {
+        let (there, usable) = (batch.quantity.units(), batch.usable());
+        let too_many = |command, asked, most| {
+            let subject = self.named_batch(&batch.reference);
+            Rejection::TooMany { subject, command, asked, most }
+        };
+        let sum = |more: u64| {
+            let most = BatchQuantity::MAX - there;
+            BatchQuantity::new(there + more).map_err(|_| too_many("add", more, most))
+        };
+        let less = |command, units: u64| {
+            let left = there.checked_sub(units).ok_or_else(|| too_many(command, units, there))?;
+            Ok(BatchQuantity::new(left).expect("less than before"))
+        };
+        let quantity = match change {
+            SupplyChange::Quantity(to) => match to.units().checked_sub(batch.declared.units()) {
+                Some(more) => sum(more)?,
+                None => less("take away", batch.declared.units() - to.units())?,
+            },
+            SupplyChange::Receipt(qty, _) => (*qty).into(),
+            SupplyChange::Cancellation => BatchQuantity::ZERO,
+            SupplyChange::Adjustment(Adjustment::Damaged(qty), _) => less("write off", qty.units())?,
+            SupplyChange::Adjustment(Adjustment::Found(qty), _) => sum(qty.units())?,
+            SupplyChange::Adjustment(Adjustment::Recount(to), _) => *to,
+            SupplyChange::Quarantine(qty) => {
+                let aside = qty.map_or(usable, Quantity::units);
+                if aside > usable {
+                    return Err(too_many("set aside", aside, usable));
+                }
+                return Ok(Target { quantity: batch.quantity, quarantined: batch.quarantined + aside });
+            }
+        };
+        Ok(Target { quantity, quarantined: batch.quarantined.min(quantity.units()) })
     }
 
-    /// Changes how many units a batch holds. When that is less than what is placed in it, some lose their place (rule 16): they
-    /// go at once wherever free stock can take them, else they wait.
+    /// Units placed in a batch for which there is no room once it is changed so.
+    pub fn lacking(&self, reference: &BatchRef, change: &SupplyChange) -> u64 {
+        let lacking = |batch: &Batch| Some(batch.placed().saturating_sub(self.target(batch, change).ok()?.room()));
+        self.batch(reference).and_then(lacking).unwrap_or(0)
+    }
+
+    /// Changes what a batch has to give. When that is less than what is placed in it, some lose their place (rule 16): they
+    /// go at once wherever free stock can take them, else they wait. What was set aside goes last.
     ///
     /// `losers` names parts of lines at hand that lie in the batch, in the order in which they lose their place: as many as make up
     /// [`Product::lacking`]. Given fewer, the batch shrinks only as far as they allow, and the caller goes on from there; a cut that displaces
-    /// very many lines is done so, in steps.
+    /// very many lines is done so, in steps, unless it [is relative](SupplyChange::is_relative).
     ///
     /// # Errors
     /// As [`Product::supply_may_change`].
     pub fn change_supply(
         &mut self,
         reference: &BatchRef,
-        change: SupplyChange,
+        change: &SupplyChange,
         losers: &[PartKey],
     ) -> Result<Supplied, Rejection> {
         if self.supply_may_change(reference, change)? == Answer::Same {
             return Ok(Supplied { declared: Declared::Same, displaced: Vec::new(), finished: true });
         }
-        let to = change.quantity();
-        let (left, losses) = self.losses(reference, to, losers);
-        let reached = BatchQuantity::new(left).map_or(to, |left| to.max(left));
-        let finished = reached == to;
+        let before = self.batch_mut(reference).clone();
+        let target = self.target(&before, change)?;
+        let (left, losses) = self.losses(reference, target.room(), losers);
+        let finished = left <= target.room();
         let first = self.events.len();
-        let before = self.promises(losses.iter().map(|loss| &loss.part.line));
+        let promised = self.promises(losses.iter().map(|loss| &loss.part.line));
+        if finished {
+            self.become_as_told(&before, target, change);
+        } else {
+            // As far as those who lost their place allow.
+            let reached = BatchQuantity::new(left + before.quarantined).expect("no more than before");
+            let less = before.quantity.units() - reached.units();
+            let to = BatchQuantity::new(before.declared.units() - less.min(before.declared.units()));
+            self.declare(reference, to.expect("no more than before"), reached);
+        }
+        let displaced = self.displace(&losses);
+        self.tell_promises(promised);
+        self.put_in_order(first);
+        Ok(Supplied { declared: Declared::Changed, displaced, finished })
+    }
 
+    fn become_as_told(&mut self, before: &Batch, target: Target, change: &SupplyChange) {
+        let reference = before.reference.clone();
         let revision = self.version + 1;
-        let batch = self.batch_mut(reference);
-        let (from, eta) = (batch.quantity, batch.eta);
-        batch.quantity = reached;
-        batch.revision = revision;
-        self.out_of_stock_raised &= reached <= from;
-        let reference = reference.clone();
+        // Whoever has a place and is about to lose it, is in it still.
+        self.out_of_stock_raised &= before.expired || target.room() <= Target::of(before).room();
         match change {
-            SupplyChange::Receipt(qty, rest) if finished => {
-                self.batch_mut(&reference).eta = None;
+            SupplyChange::Quantity(to) => self.declare(&reference, *to, target.quantity),
+            SupplyChange::Receipt(qty, rest) => {
+                let batch = self.batch_mut(&reference);
+                batch.hold_units(target.quantity);
+                (batch.declared, batch.eta, batch.revision) = (target.quantity, None, revision);
+                batch.arrived = Some(revision);
                 self.sort_batches();
                 self.out_of_stock_raised = false;
-                self.raise(Event::BatchReceived { reference: reference.clone(), from, qty: qty.into(), rest });
+                let (from, rest, reference) = (before.quantity, *rest, reference.clone());
+                self.raise(Event::BatchReceived { reference: reference.clone(), from, qty: (*qty).into(), rest });
                 let missing = BatchQuantity::new(from.units().saturating_sub(qty.units())).unwrap_or_default();
                 if rest == Rest::Keep
                     && missing > BatchQuantity::ZERO
                     && let Some(rest) = reference.rest()
                 {
-                    self.create_batch(rest, missing, eta)?;
+                    self.add_batch(&rest, missing, before.eta, before.expires_on);
                 }
             }
-            SupplyChange::Cancellation if finished => {
-                self.batch_mut(&reference).cancelled = true;
-                self.raise(Event::BatchCancelled { reference, qty: from });
+            SupplyChange::Cancellation => {
+                let batch = self.batch_mut(&reference);
+                batch.hold_units(BatchQuantity::ZERO);
+                (batch.declared, batch.cancelled, batch.revision) = (BatchQuantity::ZERO, true, revision);
+                self.raise(Event::BatchCancelled { reference, qty: before.quantity });
             }
-            _ => self.raise(Event::BatchQuantityChanged { reference, from, to: reached }),
+            SupplyChange::Adjustment(adjustment, reason) => {
+                self.batch_mut(&reference).hold_units(target.quantity);
+                let (kind, from, to) = ((*adjustment).into(), before.quantity, target.quantity);
+                self.raise(Event::BatchAdjusted { reference, kind, from, to, reason: reason.clone() });
+            }
+            SupplyChange::Quarantine(_) => {
+                self.batch_mut(&reference).quarantined = target.quarantined;
+                let aside = target.quarantined - before.quarantined;
+                let qty = BatchQuantity::new(aside).expect("a part of the batch");
+                self.raise(Event::Quarantined { reference, qty });
+            }
         }
-        let displaced = self.displace(&losses);
-        self.tell_promises(before);
-        self.put_in_order(first);
-        Ok(Supplied { declared: Declared::Changed, displaced, finished })
     }
 
-    /// Who of these loses how much when the batch shrinks, by seniority; and what is left placed in it.
-    fn losses(&self, reference: &BatchRef, to: BatchQuantity, losers: &[PartKey]) -> (u64, Vec<Loss>) {
+    /// Declares another total, which makes the batch hold so many units.
+    fn declare(&mut self, reference: &BatchRef, to: BatchQuantity, quantity: BatchQuantity) {
+        let revision = self.version + 1;
+        let batch = self.batch_mut(reference);
+        let from = batch.declared;
+        batch.hold_units(quantity);
+        (batch.declared, batch.revision) = (to, revision);
+        self.raise(Event::BatchQuantityChanged { reference: reference.clone(), from, to });
+    }
+
+    /// Gives units free again that were set aside: so many, or all (rule 18).
+    ///
+    /// # Errors
+    /// `UnknownBatch`; `NotAllowed` in its state; `TooMany` when no so many were set aside.
+    pub fn release_batch(&mut self, reference: &BatchRef, qty: Option<Quantity>) -> Result<Declared, Rejection> {
+        self.batch_allows(BatchCommand::Quarantine, reference)?;
+        let aside = self.batch(reference).map_or(0, |batch| batch.quarantined);
+        let units = qty.map_or(aside, Quantity::units);
+        if units > aside {
+            let subject = self.named_batch(reference);
+            return Err(Rejection::TooMany { subject, command: "release", asked: units, most: aside });
+        }
+        if units == 0 {
+            return Ok(Declared::Same);
+        }
+        self.batch_mut(reference).quarantined -= units;
+        self.out_of_stock_raised = false;
+        let qty = BatchQuantity::new(units).expect("a part of the batch");
+        self.raise(Event::Released { reference: reference.clone(), qty });
+        Ok(Declared::Changed)
+    }
+
+    /// Who of these loses how much when there is room for so many units only, by seniority; and what is left placed in it.
+    fn losses(&self, reference: &BatchRef, room: u64, losers: &[PartKey]) -> (u64, Vec<Loss>) {
         let mut left = self.batch(reference).map_or(0, Batch::placed);
-        let mut losses = Vec::new();
+        let mut losses: Vec<Loss> = Vec::new();
         for part in losers {
-            let Some(lacking) = left.checked_sub(to.units()).filter(|lacking| *lacking > 0) else { break };
+            let Some(lacking) = left.checked_sub(room).filter(|lacking| *lacking > 0) else { break };
             let Some(line) = self.lines.get(&part.line) else { continue };
-            let found =
-                line.placements().find(|(batch, placed)| *batch == reference && placed.accepted == part.accepted);
-            let Some((_, placed)) = found else { continue };
+            let here = |(batch, placed): &(&BatchRef, &Part)| *batch == reference && placed.accepted == part.accepted;
+            let mut here = line.placements().filter(here).map(|(_, placed)| placed.qty.units());
+            // Named twice when some of it is being picked: those units come last, unless all of it has to go together.
+            let before = losses.iter_mut().find(|loss| loss.part == *part);
             let units = match line.terms.split {
-                Split::Never => placed.qty.units(),
-                Split::Parts(_) => placed.qty.units().min(lacking),
+                Split::Never if before.is_some() => 0,
+                Split::Never => here.sum(),
+                Split::Parts(_) => here.nth(usize::from(before.is_some())).map_or(0, |units| units.min(lacking)),
             };
             left -= units;
-            losses.push(Loss {
-                seniority: line.seniority(part.accepted),
-                part: part.clone(),
-                reference: reference.clone(),
-                units,
-            });
+            match before {
+                Some(before) => before.units += units,
+                None if units > 0 => losses.push(Loss {
+                    seniority: line.seniority(part.accepted),
+                    part: part.clone(),
+                    reference: reference.clone(),
+                    units,
+                }),
+                None => {}
+            }
         }
         losses.sort_by_key(|loss| loss.seniority);
         (left, losses)
@@ -234,17 +384,26 @@ impl Product {
 
     /// Takes units out of their batch, then places each wherever free stock can take them, else puts them in the queue. A hold that can't be
     /// kept whole ends.
-    fn displace(&mut self, losses: &[Loss]) -> Vec<Displaced> {
-        for Loss { part, reference, units, .. } in losses {
+    pub(super) fn displace(&mut self, losses: &[Loss]) -> Vec<Displaced> {
+        // What was accepted together looks for a place together, whichever batches it has lost.
+        let mut together: Vec<Loss> = Vec::with_capacity(losses.len());
+        for loss in losses {
+            let Loss { part, reference, units, .. } = loss;
             self.deallocate_part(&part.line, part.accepted, reference, *units, DeallocationReason::Displaced);
+            // By seniority, which no two acceptances share.
+            match together.last_mut().filter(|known| known.part == *part) {
+                Some(known) => known.units += units,
+                None => together.push(loss.clone()),
+            }
         }
+        let losses = together;
         // Where each goes. Those of a hold go together, when it is the turn of the first.
         let mut to: Vec<Places> = vec![Places::new(); losses.len()];
         let mut displaced = Vec::with_capacity(losses.len());
         for (at, Loss { part: PartKey { line: key, accepted }, units, .. }) in losses.iter().enumerate() {
             let (line, mut backordered) = (self.known_line(key), 0);
             if line.hold.is_some() && to[at].is_empty() {
-                match self.room_for_hold(line, losses, at) {
+                match self.room_for_hold(line, &losses, at) {
                     None => self.give_up_hold(key),
                     Some(room) => {
                         for (at, places) in room {
@@ -274,7 +433,7 @@ impl Product {
         let mut left: Vec<u64> = self.batches.iter().map(Batch::free).collect();
         let its = (first..losses.len()).filter(|at| losses[*at].part.line == line.key);
         let room = its.map(|at| {
-            let takes = choose(&self.batches, |at| left[at], losses[at].units, &line.terms, self.today());
+            let takes = self.choice(&line.terms).choose(|at| left[at], losses[at].units);
             for (batch, units) in &takes {
                 left[*batch] -= units;
             }
@@ -326,6 +485,7 @@ impl Product {
         let from = batch.eta;
         batch.eta = to;
         batch.revision = revision;
+        batch.arrived = to.is_none().then_some(revision);
         self.sort_batches();
         self.raise(Event::BatchEtaChanged { reference: reference.clone(), from, to });
         let mut displaced = Vec::new();
@@ -346,7 +506,7 @@ impl Product {
                     // A hold that went with its first part.
                     continue;
                 }
-                if line.terms.allow(arrival(to, today)) {
+                if self.batch(reference).is_some_and(|batch| self.may_have(batch, &line.terms)) {
                     self.move_earlier(&key, seniority.1, reference, units);
                     continue;
                 }
@@ -393,7 +553,7 @@ impl Product {
         for (line, from) in before {
             let known = self.known_line(&line);
             let to = self.promise(known);
-            if from != to && known.ordered() > 0 {
+            if from != to && known.open() > 0 {
                 self.raise(Event::PromiseChanged { line, from, to });
             }
         }
@@ -410,7 +570,8 @@ impl Product {
                 | Event::Allocated { line, accepted, .. }
                 | Event::Backordered { line, accepted, .. } => (2, seniority(line, *accepted)),
                 Event::HoldLost { line, .. } => (2, lines.get(line).map(|line| line.seniority(line.accepted))),
-                Event::PromiseChanged { .. } => (3, None),
+                Event::Shipped { .. } => (3, None),
+                Event::PromiseChanged { .. } => (4, None),
                 _ => (0, None),
             }
         });

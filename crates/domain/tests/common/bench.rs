@@ -1,13 +1,17 @@
 //! A product on the workbench, with the words that tests use.
 
+use std::collections::BTreeMap;
+
 use allocation_domain::commands::{
-    Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
-    Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, Precondition, ReceiveBatch, Rest, SetProduct, WhenShort,
+    AdjustBatch, Adjustment, Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine,
+    ConfirmHold, CreateBatch, Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, LineOf, Pick, Precondition,
+    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem,
+    Unpick, WhenShort,
 };
 use allocation_domain::product::Displaced;
 use allocation_domain::{
     AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Eta, Event, HoldSeconds, LineId, LineKey, OrderId, Product,
-    Promise, Quantity, Rejection, Settings, Sku, Split, Terms,
+    Promise, Quantity, Reason, Rejection, Settings, Sku, Split, Terms,
 };
 use allocation_model::Outcome;
 use time::macros::{date, datetime};
@@ -38,6 +42,10 @@ pub(crate) fn stock(units: u64) -> BatchQuantity {
 
 fn sku() -> Sku {
     Sku::new("SMALL-TABLE").unwrap()
+}
+
+fn line_of() -> LineOf {
+    LineOf { sku: sku(), line: LineId::default() }
 }
 
 /// A request for a line.
@@ -132,7 +140,7 @@ impl Bench {
 
     pub(crate) fn create(&mut self, name: &str, units: u64, days: Option<i64>) -> Result<Outcome, Rejection> {
         let (reference, qty, eta) = (batch_ref(name), stock(units), days.map(day));
-        let command = Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta });
+        let command = Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta, expires_on: None });
         self.run(&command).map(|(outcome, _)| outcome)
     }
 
@@ -140,7 +148,8 @@ impl Bench {
     pub(crate) fn declare(&mut self, name: &str, units: u64) -> Result<Outcome, Rejection> {
         let (reference, qty, eta) = (batch_ref(name), stock(units), None);
         let precondition = Precondition::None;
-        let command = Command::DeclareBatch(DeclareBatch { sku: sku(), reference, qty, eta, precondition });
+        let command =
+            Command::DeclareBatch(DeclareBatch { sku: sku(), reference, qty, eta, expires_on: None, precondition });
         self.run(&command).map(|(outcome, _)| outcome)
     }
 
@@ -167,6 +176,77 @@ impl Bench {
     pub(crate) fn cancel_batch(&mut self, name: &str) -> Result<(Outcome, Vec<Displaced>), Rejection> {
         let reference = batch_ref(name);
         self.run(&Command::CancelBatch(CancelBatch { sku: sku(), reference }))
+    }
+
+    /// Sets so many units of a batch aside, or all.
+    pub(crate) fn quarantine(
+        &mut self,
+        name: &str,
+        units: impl Into<Option<u64>>,
+    ) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let (reference, qty) = (batch_ref(name), units.into().map(qty));
+        self.run(&Command::QuarantineBatch(QuarantineBatch { sku: sku(), reference, qty }))
+    }
+
+    /// Gives so many of them free again, or all.
+    pub(crate) fn release(&mut self, name: &str, units: impl Into<Option<u64>>) -> Result<Outcome, Rejection> {
+        let (reference, qty) = (batch_ref(name), units.into().map(qty));
+        self.run(&Command::ReleaseBatch(ReleaseBatch { sku: sku(), reference, qty })).map(|(outcome, _)| outcome)
+    }
+
+    pub(crate) fn adjust(
+        &mut self,
+        name: &str,
+        adjustment: Adjustment,
+    ) -> Result<(Outcome, Vec<Displaced>), Rejection> {
+        let (reference, reason) = (batch_ref(name), Reason::new("seen").unwrap());
+        self.run(&Command::AdjustBatch(AdjustBatch { sku: sku(), reference, adjustment, reason }))
+    }
+
+    // ---- The floor ----
+
+    pub(crate) fn pick(&mut self, order_id: &str) -> Result<Outcome, Rejection> {
+        let (order_id, lines) = (OrderId::new(order_id).unwrap(), Vec::new());
+        self.run(&Command::Pick(Pick { order_id, lines })).map(|(outcome, _)| outcome)
+    }
+
+    pub(crate) fn unpick(&mut self, order_id: &str) -> Result<Outcome, Rejection> {
+        let (order_id, lines) = (OrderId::new(order_id).unwrap(), Vec::new());
+        self.run(&Command::Unpick(Unpick { order_id, lines })).map(|(outcome, _)| outcome)
+    }
+
+    /// So many units of a line leave from where they are; tells where its units are.
+    pub(crate) fn ship(&mut self, order_id: &str, units: u64) -> Result<String, Rejection> {
+        self.ship_items(order_id, vec![ShipItem { of: line_of(), qty: Some(qty(units)), from: None }])
+    }
+
+    /// The same from a batch that is named.
+    pub(crate) fn ship_from(&mut self, name: &str, order_id: &str, units: u64) -> Result<String, Rejection> {
+        let from = Some(batch_ref(name));
+        self.ship_items(order_id, vec![ShipItem { of: line_of(), qty: Some(qty(units)), from }])
+    }
+
+    /// Everything that is allocated.
+    pub(crate) fn ship_all(&mut self, order_id: &str) -> Result<String, Rejection> {
+        self.ship_items(order_id, Vec::new())
+    }
+
+    fn ship_items(&mut self, order_id: &str, items: Vec<ShipItem>) -> Result<String, Rejection> {
+        self.run(&Command::Ship(Ship { order_id: OrderId::new(order_id).unwrap(), items }))?;
+        Ok(self.at(order_id))
+    }
+
+    /// So many units of a line come back: into a batch, or to where they came from; tells where its units are.
+    pub(crate) fn bring_back(
+        &mut self,
+        order_id: &str,
+        units: u64,
+        to: ReturnTo,
+        into: Option<&str>,
+    ) -> Result<String, Rejection> {
+        let items = vec![ReturnItem { of: line_of(), qty: qty(units), to, into: into.map(batch_ref) }];
+        self.run(&Command::Return(Return { order_id: OrderId::new(order_id).unwrap(), items }))?;
+        Ok(self.at(order_id))
     }
 
     // ---- Promises ----
@@ -244,23 +324,32 @@ impl Bench {
         self.line(order_id).promise(eta)
     }
 
-    /// Where a line's units are: `3 in b, 2 wait`.
+    /// Units of a batch: how many there are, and how many of them are set aside.
+    pub(crate) fn stock(&self, name: &str) -> (u64, u64) {
+        (self.batch(name).quantity.units(), self.batch(name).quarantined)
+    }
+
+    /// Where a line's units are: `3 in b, 2 wait`, and how many of them are being picked: `3 in b (1 locked)`.
     pub(crate) fn at(&self, order_id: &str) -> String {
         let line = self.line(order_id);
-        let mut places: Vec<(String, u64)> = Vec::new();
+        let mut here: BTreeMap<&BatchRef, (u64, u64)> = BTreeMap::new();
         for (batch, part) in line.placements() {
-            let place = format!("in {batch}");
-            match places.iter_mut().find(|(known, _)| *known == place) {
-                Some((_, units)) => *units += part.qty.units(),
-                None => places.push((place, part.qty.units())),
-            }
+            let (units, locked) = here.entry(batch).or_default();
+            *units += part.qty.units();
+            *locked += if part.locked { part.qty.units() } else { 0 };
         }
-        places.sort();
+        let place = |(batch, (units, locked)): (&BatchRef, (u64, u64))| match locked {
+            0 => (format!("in {batch}"), units),
+            locked => (format!("in {batch} ({locked} locked)"), units),
+        };
+        let mut places: Vec<(String, u64)> = here.into_iter().map(place).collect();
         let others = [
             ("wait", line.backordered()),
             ("dropped", line.dropped),
             ("cancelled", line.cancelled),
             ("lapsed", line.lapsed),
+            ("shipped", line.shipped()),
+            ("returned", line.returned()),
         ];
         places.extend(others.map(|(place, units)| (place.to_owned(), units)));
         let places = places.iter().filter(|(_, units)| *units > 0);

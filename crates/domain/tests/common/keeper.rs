@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use allocation_domain::commands::{Allocate, DeclareBatch, Precondition, WhenShort};
+use allocation_domain::commands::{
+    Allocate, ConfirmHold, DeclareBatch, ExtendHold, LineOf, Precondition, Ship, ShipItem, WhenShort,
+};
 use allocation_domain::ledger::Ledger;
 use allocation_domain::product::{Cancelled, Decision, Declared, Displaced, Plan, StoredProduct, SupplyChange};
 use allocation_domain::states::Answer;
@@ -205,6 +207,34 @@ impl Work<'_> {
                 }
             }
             Command::CancelBatch(c) => self.load_batch(&c.sku, &c.reference),
+            Command::AdjustBatch(c) => self.load_batch(&c.sku, &c.reference),
+            Command::QuarantineBatch(c) => self.load_batch(&c.sku, &c.reference),
+            Command::ReleaseBatch(c) => self.load_batch(&c.sku, &c.reference),
+            Command::Pick(c) => self.load_named(&c.order_id, &c.lines),
+            Command::Unpick(c) => self.load_named(&c.order_id, &c.lines),
+            Command::Ship(c) => {
+                let lines: Vec<LineOf> = c.items.iter().map(|item| item.of.clone()).collect();
+                self.load_named(&c.order_id, &lines);
+                for item in &c.items {
+                    if let Some(from) = &item.from {
+                        self.load_batch(&item.of.sku, from);
+                    }
+                }
+            }
+            Command::Return(c) => {
+                let lines: Vec<LineOf> = c.items.iter().map(|item| item.of.clone()).collect();
+                self.load_named(&c.order_id, &lines);
+                for item in &c.items {
+                    let came_from = self.lines_of(&c.order_id, Some(&item.of.sku), Some(&item.of.line));
+                    let came_from = came_from.into_iter().flat_map(|(sku, key)| {
+                        let line = self.seen[&sku].line(&key).expect("a line at hand");
+                        line.shipped.iter().map(|shipped| shipped.batch.clone()).collect::<Vec<_>>()
+                    });
+                    for reference in came_from.chain(item.into.clone()).collect::<Vec<_>>() {
+                        self.load_batch(&item.of.sku, &reference);
+                    }
+                }
+            }
             Command::Allocate(c) => {
                 for line in c.lines() {
                     self.load_line(&line.sku, &line.key);
@@ -231,6 +261,7 @@ impl Work<'_> {
         self.load_product(sku);
         if let Some(batch) = self.keeper.stored.get(sku).and_then(|stored| stored.batches.get(reference))
             && !batch.is_open()
+            && self.seen[sku].batch(reference).is_none()
         {
             self.product_mut(sku).remember_batches([batch.clone()]);
         }
@@ -249,6 +280,17 @@ impl Work<'_> {
             for key in stored.lines.keys().filter(|key| key.order_id == *order_id) {
                 self.load_line(sku, key);
             }
+        }
+    }
+
+    /// These lines of an order, or all of them.
+    fn load_named(&mut self, order_id: &OrderId, named: &[LineOf]) {
+        if named.is_empty() {
+            self.load_order(order_id, None);
+        }
+        for of in named {
+            self.load_product(&of.sku);
+            self.load_order(order_id, Some(&of.sku));
         }
     }
 
@@ -281,16 +323,17 @@ impl Work<'_> {
         named.collect()
     }
 
-    /// Who loses a place in a batch: holds first, then the lowest seniority (rule 16).
+    /// Who loses a place in a batch: holds first, then the lowest seniority, and what is being picked last (rule 16).
     fn losers(&mut self, sku: &Sku, reference: &BatchRef, limit: usize) -> Vec<PartKey> {
         let lines = self.lines(sku);
-        let parts = |line: &AcceptedLine| -> Vec<(AcceptedLine, u64)> {
+        let parts = |line: &AcceptedLine| -> Vec<(bool, AcceptedLine, u64)> {
             let here = line.placements().filter(|(batch, _)| *batch == reference);
-            here.map(|(_, Part { accepted, .. })| (line.clone(), *accepted)).collect()
+            here.map(|(_, Part { accepted, locked, .. })| (*locked, line.clone(), *accepted)).collect()
         };
-        let mut found: Vec<(AcceptedLine, u64)> = lines.iter().flat_map(parts).collect();
-        found.sort_by_key(|(line, accepted)| (line.hold.is_none(), Reverse(line.seniority(*accepted))));
-        self.bring(sku, found, limit)
+        let mut found: Vec<(bool, AcceptedLine, u64)> = lines.iter().flat_map(parts).collect();
+        found
+            .sort_by_key(|(locked, line, accepted)| (line.hold.is_none(), *locked, Reverse(line.seniority(*accepted))));
+        self.bring(sku, found.into_iter().map(|(_, line, accepted)| (line, accepted)).collect(), limit)
     }
 
     /// Who waits, by seniority, and is not further up than `after`.
@@ -321,13 +364,19 @@ impl Work<'_> {
     /// Ends the holds whose time has come (rule 13).
     fn do_what_is_due(&mut self) {
         for sku in self.seen.keys().cloned().collect::<Vec<_>>() {
-            if self.seen[&sku].held() > 0 {
-                let now = self.seen[&sku].now();
-                let due = |line: &AcceptedLine| line.hold.is_some_and(|until| until <= now);
+            if self.seen[&sku].may_be_due() {
+                let product = &self.seen[&sku];
+                let (now, today) = (product.now(), product.today());
+                let due = |line: &AcceptedLine| {
+                    line.hold.is_some_and(|until| until <= now)
+                        || product.spoils_on(line).is_some_and(|day| day <= today)
+                };
                 let due: Vec<AcceptedLine> = self.lines(&sku).into_iter().filter(due).collect();
                 let product = self.product_mut(&sku);
                 product.remember(due);
                 product.expire_holds();
+                product.expire_batches();
+                product.lose_what_spoils();
             }
         }
         let happened = self.gather();
@@ -372,45 +421,63 @@ impl Work<'_> {
 
     fn dispatch(&mut self, command: &Command) -> Verdict {
         match command {
-            Command::SetProduct(c) => Ok(self.product_or_new(&c.sku).set(c.settings).into()),
-            Command::CreateBatch(c) => {
-                self.product_or_new(&c.sku).create_batch(c.reference.clone(), c.qty, c.eta).map(Done::from)
+            Command::SetProduct(c) => {
+                let known = self.seen.get(&c.sku).map(|product| product.batches().to_vec());
+                for batch in known.unwrap_or_default() {
+                    self.losers(&c.sku, &batch.reference, usize::MAX);
+                }
+                let product = self.product_or_new(&c.sku);
+                let declared = product.set(c.settings);
+                product.look_over();
+                Ok(declared.into())
             }
+            Command::CreateBatch(c) => self
+                .product_or_new(&c.sku)
+                .create_batch(c.reference.clone(), c.qty, c.eta, c.expires_on)
+                .map(Done::from),
             Command::DeclareBatch(c) => self.declare(c),
-            Command::ChangeBatchQuantity(c) => self.change_supply(&c.sku, &c.reference, SupplyChange::Quantity(c.qty)),
+            Command::ChangeBatchQuantity(c) => self.change_supply(&c.sku, &c.reference, &SupplyChange::Quantity(c.qty)),
             Command::ChangeBatchEta(c) => self.change_eta(&c.sku, &c.reference, c.eta),
-            Command::ReceiveBatch(c) => self.change_supply(&c.sku, &c.reference, SupplyChange::Receipt(c.qty, c.rest)),
-            Command::CancelBatch(c) => self.change_supply(&c.sku, &c.reference, SupplyChange::Cancellation),
+            Command::ReceiveBatch(c) => self.change_supply(&c.sku, &c.reference, &SupplyChange::Receipt(c.qty, c.rest)),
+            Command::CancelBatch(c) => self.change_supply(&c.sku, &c.reference, &SupplyChange::Cancellation),
+            Command::AdjustBatch(c) => {
+                let change = SupplyChange::Adjustment(c.adjustment, c.reason.clone());
+                self.change_supply(&c.sku, &c.reference, &change)
+            }
+            Command::QuarantineBatch(c) => self.change_supply(&c.sku, &c.reference, &SupplyChange::Quarantine(c.qty)),
+            Command::ReleaseBatch(c) => {
+                self.known(&c.sku)?;
+                self.product_mut(&c.sku).release_batch(&c.reference, c.qty).map(Done::from)
+            }
+            Command::Pick(c) => {
+                let lines = self.lines_to_pick(&c.order_id, &c.lines, true)?;
+                if !lines.iter().any(|(sku, key)| self.seen[sku].is_on_hand(key)) {
+                    return Err(Rejection::NotOnHand("the order".into()));
+                }
+                let mut any = false;
+                for (sku, key) in &lines {
+                    any |= self.product_mut(sku).pick(key)?;
+                }
+                Ok(Done::changed(any))
+            }
+            Command::Unpick(c) => {
+                let mut any = false;
+                for (sku, key) in self.lines_to_pick(&c.order_id, &c.lines, false)? {
+                    any |= self.product_mut(&sku).unpick(&key)?;
+                }
+                Ok(Done::changed(any))
+            }
+            Command::Ship(c) => self.ship(c),
+            Command::Return(c) => {
+                self.known_order(&c.order_id)?;
+                let items = c.items.iter().map(|item| (named(&c.order_id, &item.of), item));
+                self.on_copies(items, |product, key, item| {
+                    product.take_return(key, item.qty, item.to, item.into.as_ref())
+                })
+            }
             Command::Allocate(c) => self.allocate(c),
-            Command::ConfirmHold(c) => {
-                let lines = self.open_lines(&c.order_id)?;
-                let mut held = false;
-                for (sku, key) in &lines {
-                    held |= self.seen[sku].may_confirm(key)? == Answer::Yes;
-                }
-                for (sku, key) in &lines {
-                    self.product_mut(sku).confirm(key)?;
-                }
-                Ok(Done::changed(held))
-            }
-            Command::ExtendHold(c) => {
-                let lines = self.open_lines(&c.order_id)?;
-                let may = |(sku, key): &(Sku, LineKey)| self.seen[sku].may_extend(key);
-                let refused: Vec<Rejection> = lines.iter().filter_map(|line| may(line).err()).collect();
-                let lapsed = lines.iter().any(|(sku, key)| self.state(sku, key) == LineState::Lapsed);
-                if lapsed || refused.len() == lines.len() {
-                    return Err(refused.into_iter().next().expect("one at least"));
-                }
-                let mut longer = false;
-                for (sku, key) in lines {
-                    let before = self.seen[&sku].version();
-                    if self.state(&sku, &key) == LineState::Held {
-                        self.product_mut(&sku).extend(&key, c.hold)?;
-                    }
-                    longer |= self.seen[&sku].version() > before;
-                }
-                Ok(Done::changed(longer))
-            }
+            Command::ConfirmHold(c) => self.confirm(c),
+            Command::ExtendHold(c) => self.extend(c),
             Command::ChangeLine(c) => {
                 let unknown = Rejection::UnknownLine { order_id: c.line.order_id.clone(), sku: c.sku.clone() };
                 let product = self.seen.get(&c.sku).ok_or(unknown)?;
@@ -428,11 +495,19 @@ impl Work<'_> {
                         None => Rejection::UnknownOrder(order_id),
                     });
                 }
+                let is_shipped = |(sku, key): &(Sku, LineKey)| self.state(sku, key) == LineState::Shipped;
+                let (shipped, open): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_shipped);
                 let mut now = false;
-                for (sku, key) in lines {
+                for (sku, key) in &open {
+                    self.seen[sku].may_deallocate(key)?;
+                }
+                for (sku, key) in open {
                     now |= self.product_mut(&sku).deallocate(&key)? == Cancelled::Now;
                 }
-                Ok(Done::changed(now))
+                match shipped.first() {
+                    Some((sku, key)) if !now => Err(self.seen[sku].may_deallocate(key).expect_err("it has left")),
+                    _ => Ok(Done::changed(now)),
+                }
             }
             Command::Improve(c) => {
                 self.known(&c.sku)?;
@@ -470,19 +545,149 @@ impl Work<'_> {
         }
     }
 
+    fn confirm(&mut self, c: &ConfirmHold) -> Verdict {
+        let lines = self.open_lines(&c.order_id)?;
+        let mut held = false;
+        for (sku, key) in &lines {
+            held |= self.seen[sku].may_confirm(key)? == Answer::Yes;
+        }
+        for (sku, key) in &lines {
+            self.product_mut(sku).confirm(key)?;
+        }
+        Ok(Done::changed(held))
+    }
+
+    fn extend(&mut self, c: &ExtendHold) -> Verdict {
+        let lines = self.open_lines(&c.order_id)?;
+        let may = |(sku, key): &(Sku, LineKey)| self.seen[sku].may_extend(key);
+        let refused: Vec<Rejection> = lines.iter().filter_map(|line| may(line).err()).collect();
+        let lapsed = lines.iter().any(|(sku, key)| self.state(sku, key) == LineState::Lapsed);
+        if lapsed || refused.len() == lines.len() {
+            return Err(refused.into_iter().next().expect("one at least"));
+        }
+        let mut longer = false;
+        for (sku, key) in lines {
+            let before = self.seen[&sku].version();
+            if self.state(&sku, &key) == LineState::Held {
+                self.product_mut(&sku).extend(&key, c.hold)?;
+            }
+            longer |= self.seen[&sku].version() > before;
+        }
+        Ok(Done::changed(longer))
+    }
+
+    /// Whether anybody has heard of the order.
+    fn known_order(&self, order_id: &OrderId) -> Result<(), Rejection> {
+        let stored = self.keeper.stored.values();
+        let known = stored.flat_map(|stored| stored.lines.keys()).any(|key| key.order_id == *order_id);
+        if known { Ok(()) } else { Err(Rejection::UnknownOrder(order_id.clone())) }
+    }
+
+    fn known_line(&self, sku: &Sku, key: &LineKey) -> Result<&Product, Rejection> {
+        let unknown = || Rejection::UnknownLine { order_id: key.order_id.clone(), sku: sku.clone() };
+        self.seen.get(sku).filter(|product| product.line(key).is_some()).ok_or_else(unknown)
+    }
+
+    fn lines_to_pick(
+        &self,
+        order_id: &OrderId,
+        lines: &[LineOf],
+        no_holds: bool,
+    ) -> Result<Vec<(Sku, LineKey)>, Rejection> {
+        self.known_order(order_id)?;
+        let named: Vec<_> = lines.iter().map(|of| named(order_id, of)).collect();
+        for (sku, key) in &named {
+            self.known_line(sku, key)?;
+        }
+        for (sku, key) in &named {
+            self.seen[sku].may_pick(key)?;
+        }
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let all = self.lines_of(order_id, None, None);
+        let held = |(sku, key): &&(Sku, LineKey)| self.state(sku, key) == LineState::Held;
+        if let Some((sku, key)) = all.iter().find(held).filter(|_| no_holds) {
+            self.seen[sku].may_pick(key)?;
+        }
+        let may = |(sku, key): &(Sku, LineKey)| self.seen[sku].may_pick(key).is_ok();
+        let (open, others): (Vec<_>, Vec<_>) = all.into_iter().partition(may);
+        match others.first() {
+            Some((sku, key)) if open.is_empty() => Err(self.seen[sku].may_pick(key).expect_err("it may not")),
+            _ => Ok(open),
+        }
+    }
+
+    fn ship(&mut self, command: &Ship) -> Verdict {
+        let Ship { order_id, items } = command;
+        self.known_order(order_id)?;
+        let mut items = items.clone();
+        if items.is_empty() {
+            for (sku, key) in self.lines_of(order_id, None, None) {
+                let product = &self.seen[&sku];
+                if self.state(&sku, &key) == LineState::Held {
+                    product.may_ship(&key)?;
+                }
+                if product.line(&key).expect("a line at hand").allocated() > 0 {
+                    if !product.has_all_on_hand(&key) {
+                        return Err(Rejection::NotOnHand("the order".into()));
+                    }
+                    items.push(ShipItem { of: LineOf { sku, line: key.line }, qty: None, from: None });
+                }
+            }
+        }
+        if items.is_empty() {
+            return Err(Rejection::NotAllowed { subject: "the order".into(), command: "ship", state: "over" });
+        }
+        for item in &items {
+            // Whoever may have to move must be at hand; the keeper brings all of them.
+            if let Some(from) = &item.from
+                && self.seen.contains_key(&item.of.sku)
+            {
+                self.losers(&item.of.sku, from, usize::MAX);
+            }
+        }
+        let items = items.iter().map(|item| (named(order_id, &item.of), item));
+        self.on_copies(items, |product, key, item| product.ship(key, item.qty, item.from.as_ref()))
+    }
+
+    /// All of it is done, or nothing.
+    fn on_copies<'i, I>(
+        &mut self,
+        items: impl Iterator<Item = ((Sku, LineKey), &'i I)>,
+        change: impl Fn(&mut Product, &LineKey, &I) -> Result<(), Rejection>,
+    ) -> Verdict
+    where
+        I: 'i,
+    {
+        let mut copies: BTreeMap<Sku, Product> = BTreeMap::new();
+        for ((sku, key), item) in items {
+            self.known_line(&sku, &key)?;
+            let original = &self.seen[&sku];
+            change(copies.entry(sku).or_insert_with(|| original.clone()), &key, item)?;
+        }
+        self.seen.extend(copies);
+        Ok(Done::changed(true))
+    }
+
     fn declare(&mut self, command: &DeclareBatch) -> Verdict {
-        let DeclareBatch { sku, reference, qty, eta, precondition } = command;
+        let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = command;
         let known = self.seen.get(sku).and_then(|product| product.batch(reference));
         if known.is_none() && *precondition != Precondition::None {
             return Err(Rejection::PreconditionFailed { sku: sku.clone(), reference: reference.clone() });
         }
         if known.is_none() {
-            return self.product_or_new(sku).create_batch(reference.clone(), *qty, eta.flatten()).map(Done::from);
+            let (eta, expires_on) = (eta.flatten(), expires_on.flatten());
+            return self.product_or_new(sku).create_batch(reference.clone(), *qty, eta, expires_on).map(Done::from);
         }
         if let Some(eta) = eta {
             self.seen[sku].eta_may_become(reference, *eta)?;
         }
-        let mut done = self.change_supply(sku, reference, SupplyChange::Quantity(*qty))?;
+        self.seen[sku].supply_may_change(reference, &SupplyChange::Quantity(*qty))?;
+        if let Some(last) = expires_on {
+            self.seen[sku].expiry_may_become(reference, *last)?;
+        }
+        let mut done = self.change_supply(sku, reference, &SupplyChange::Quantity(*qty))?;
         if let Some(eta) = eta {
             let dated = self.change_eta(sku, reference, *eta)?;
             if dated.outcome == Outcome::Changed {
@@ -490,13 +695,21 @@ impl Work<'_> {
                 done.displaced.extend(dated.displaced);
             }
         }
+        if let Some(last) = expires_on {
+            self.losers(sku, reference, usize::MAX);
+            let (kept, displaced) = self.product_mut(sku).change_expiry(reference, *last)?;
+            if kept == Declared::Changed {
+                done.outcome = Outcome::Changed;
+                done.displaced.extend(displaced);
+            }
+        }
         Ok(done)
     }
 
-    fn change_supply(&mut self, sku: &Sku, reference: &BatchRef, change: SupplyChange) -> Verdict {
+    fn change_supply(&mut self, sku: &Sku, reference: &BatchRef, change: &SupplyChange) -> Verdict {
         let product = self.known(sku)?;
         product.supply_may_change(reference, change)?;
-        let lacking = product.lacking(reference, change.quantity());
+        let lacking = product.lacking(reference, change);
         let losers = self.losers(sku, reference, usize::try_from(lacking).expect("a small world"));
         let supplied = self.product_mut(sku).change_supply(reference, change, &losers)?;
         if !supplied.finished {
@@ -559,7 +772,8 @@ impl Work<'_> {
                 let before = before.get(sku);
                 let same = before.is_none_or(|before| {
                     before.batches() == product.batches()
-                        && before.lines().eq(product.lines())
+                        // Others may have been brought to hand.
+                        && before.lines().all(|line| product.line(&line.key) == Some(line))
                         && (before.settings(), before.backordered(), before.queued())
                             == (product.settings(), product.backordered(), product.queued())
                 });
@@ -575,6 +789,10 @@ impl Work<'_> {
     }
 }
 
+fn named(order_id: &OrderId, of: &LineOf) -> (Sku, LineKey) {
+    (of.sku.clone(), LineKey { order_id: order_id.clone(), line: of.line.clone() })
+}
+
 /// Rule 28: the change, then deallocations, then allocations and backorders, each by seniority.
 fn out_of_order(product: &Product, events: &[&Event]) -> Option<String> {
     // A hold that is confirmed, and an order of several lines, are as many changes.
@@ -585,6 +803,9 @@ fn out_of_order(product: &Product, events: &[&Event]) -> Option<String> {
                 | Event::BatchEtaChanged { .. }
                 | Event::BatchReceived { .. }
                 | Event::BatchCancelled { .. }
+                | Event::BatchAdjusted { .. }
+                | Event::ExpiryChanged { .. }
+                | Event::Quarantined { .. }
                 | Event::LineChanged { .. }
         )
     });
@@ -599,7 +820,8 @@ fn out_of_order(product: &Product, events: &[&Event]) -> Option<String> {
             | Event::Held { line, accepted, .. }
             | Event::Backordered { line, accepted, .. } => (2, seniority(line, *accepted)),
             Event::HoldLost { .. } => (2, None),
-            Event::PromiseChanged { .. } => (3, None),
+            Event::Shipped { .. } => (3, None),
+            Event::PromiseChanged { .. } => (4, None),
             _ => (0, None),
         }
     };

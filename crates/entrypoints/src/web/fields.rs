@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use allocation_domain::commands::{Rest, WhenShort};
+use allocation_domain::commands::{Rest, ReturnTo, WhenShort};
 use allocation_domain::{
-    BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, OrderId, Quantity, Seniority, Sku,
+    AdjustmentKind, BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, OrderId, Quantity, Reason,
+    Seniority, Sku, Strategy,
 };
 use allocation_service_layer::wire::parse_date;
 use axum::body::Bytes;
@@ -49,7 +50,7 @@ macro_rules! parse_key {
         }
     )*};
 }
-parse_key!(Sku, OrderId, BatchRef, LineId);
+parse_key!(Sku, OrderId, BatchRef, LineId, Reason);
 
 macro_rules! parse_quantity {
     ($($quantity:ty),*) => {$(
@@ -96,6 +97,26 @@ impl Parse for i32 {
     }
 }
 
+/// A number of days: 0 to 3,650.
+pub(crate) struct Days(pub(crate) u16);
+
+impl Parse for Days {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        const MAX: u16 = 3_650;
+        let days = if let Scalar::Whole(days) = value { u16::try_from(*days).ok() } else { None };
+        days.filter(|days| *days <= MAX).map(Self).ok_or_else(|| format!("must be a whole number from 0 to {MAX}"))
+    }
+}
+
+impl Parse for Option<Strategy> {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Null => Ok(None),
+            value => Strategy::parse(value).map(Some).map_err(|error| format!("{error}, or null")),
+        }
+    }
+}
+
 impl Parse for Option<u64> {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
         match value {
@@ -120,6 +141,12 @@ macro_rules! parse_word {
 }
 parse_word!(WhenShort: "reject" => Self::Reject, "partial" => Self::Partial, "backorder" => Self::Backorder;
     "must be reject, partial or backorder");
+parse_word!(ReturnTo: "quarantine" => Self::Quarantine, "restock" => Self::Restock, "scrap" => Self::Scrap;
+    "must be quarantine, restock or scrap");
+parse_word!(AdjustmentKind: "damaged" => Self::Damaged, "found" => Self::Found, "recount" => Self::Recount;
+    "must be damaged, found or recount");
+parse_word!(Strategy: "earliest" => Self::Earliest, "fefo" => Self::Fefo, "fifo" => Self::Fifo,
+    "fewest_splits" => Self::FewestSplits; "must be earliest, fefo, fifo or fewest_splits");
 parse_word!(Rest: "keep" => Self::Keep, "cancel" => Self::Cancel; "must be keep or cancel");
 
 impl Parse for Eta {
@@ -335,24 +362,60 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !is_json(request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "Unsupported media type",
-                "the body must be application/json, and say so in Content-Type",
-            ));
-        }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "Body too large",
-                format!("a body may have at most {} bytes", super::MAX_BODY),
-            ),
-            other => Problem::malformed(other.to_string()),
-        })?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+        must_be_json(&request)?;
+        Self::read(&all_bytes(request, state).await?)
+    }
+}
+
+/// A body of JSON that may be left out.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = body_bytes(request, state).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { Body::read(&bytes).map(|Body(body)| Self(body)) }
+    }
+}
+
+/// The bytes of a body of JSON; none when there is no body.
+pub(crate) async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let json = must_be_json(&request);
+    let bytes = all_bytes(request, state).await?;
+    if !bytes.is_empty() {
+        json?;
+    }
+    Ok(bytes)
+}
+
+fn must_be_json(request: &Request) -> Result<(), Problem> {
+    if is_json(request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "Unsupported media type",
+        "the body must be application/json, and say so in Content-Type",
+    ))
+}
+
+async fn all_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "Body too large",
+            format!("a body may have at most {} bytes", super::MAX_BODY),
+        ),
+        other => Problem::malformed(other.to_string()),
+    })
+}
+
+impl<T: DeserializeOwned> Body<T> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        serde_json::from_slice(bytes).map(Self).map_err(|error| {
             if error.is_data() {
                 let mut faults = Faults::default();
                 faults.add("body", error.to_string());

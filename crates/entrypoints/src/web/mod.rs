@@ -2,6 +2,9 @@
 
 mod events;
 mod fields;
+mod floor;
+mod keyed;
+mod movements;
 mod operations;
 mod orders;
 mod original;
@@ -26,6 +29,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use keyed::Running;
 use problem::Problem;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -57,11 +61,14 @@ pub struct WebParts {
 
 /// [`WebParts`], shared by all requests.
 #[derive(Clone)]
-pub struct WebState(Arc<WebParts>);
+pub struct WebState {
+    parts: Arc<WebParts>,
+    running: Running,
+}
 
 impl From<WebParts> for WebState {
     fn from(parts: WebParts) -> Self {
-        Self(Arc::new(parts))
+        Self { parts: Arc::new(parts), running: Running::default() }
     }
 }
 
@@ -69,7 +76,7 @@ impl Deref for WebState {
     type Target = WebParts;
 
     fn deref(&self) -> &WebParts {
-        &self.0
+        &self.parts
     }
 }
 
@@ -92,6 +99,7 @@ impl WebState {
     tags(
         (name = "products", description = "Stock: products and their batches"),
         (name = "orders", description = "Promises: orders and their lines"),
+        (name = "floor", description = "The warehouse floor: picking, shipping, returns, and what is found of a batch"),
         (name = "events", description = "The event log as a feed"),
         (name = "original", description = "The routes of the Python original, as its clients speak them"),
         (name = "operations", description = "For those who run it")
@@ -102,7 +110,9 @@ struct ApiDoc;
 fn documented() -> OpenApiRouter<WebState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(products::routes())
+        .merge(movements::routes())
         .merge(orders::routes())
+        .merge(floor::routes())
         .merge(events::routes())
         .merge(original::routes())
         .merge(operations::routes())

@@ -1,7 +1,7 @@
 //! Orders and their lines.
 
 use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
-use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Sku, Split, Terms};
+use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Shipped, Sku, Split, Terms};
 use allocation_service_layer::handlers::{OrderReply, Reply};
 use allocation_service_layer::views::{self, AvailabilityView, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, PathFields, QueryFields, QueryQuantity, Unknown};
+use super::fields::{Body, Days, Faults, Field, PathFields, QueryFields, QueryQuantity, Unknown};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, MAX_LINES, WebState};
 
@@ -70,6 +70,10 @@ struct TermsRequest {
     #[serde(default)]
     #[schema(value_type = u64, default = 1, minimum = 1, maximum = 1_000_000_000_u64)]
     min_split: Field<Quantity>,
+    /// For how many days its units must be of use from the day they are ready, 0 to 3,650; left out: as the product says.
+    #[serde(default)]
+    #[schema(value_type = u16, maximum = 3_650)]
+    min_days: Field<Days>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
@@ -94,6 +98,9 @@ impl TermsRequest {
         }
         if terms.by.zip(terms.not_before).is_some_and(|(by, not_before)| by < not_before) {
             faults.add(name("by"), "must not be earlier than not_before");
+        }
+        if let Some(Days(days)) = faults.optional(name("min_days"), self.min_days) {
+            terms.min_days = Some(days);
         }
         if matches!((&self.split, &self.min_split), (Field::Missing, Field::Missing)) {
             return terms;
@@ -168,7 +175,7 @@ struct LinePatch {
 
 /// An order's lines.
 #[derive(Serialize, ToSchema)]
-struct Order {
+pub(super) struct Order {
     /// The order.
     order_id: String,
     /// Its lines, by SKU.
@@ -219,17 +226,21 @@ pub(super) struct Line {
     held: u64,
     /// Units placed for good.
     allocated: u64,
+    /// Of these, units released to picking.
+    locked: u64,
     /// Units that wait for stock.
     backordered: u64,
-    /// Units shipped.
+    /// Units that have left.
     shipped: u64,
+    /// Of these, units that have come back.
+    returned: u64,
     /// Units that were not to be had.
     dropped: u64,
     /// Units no longer wanted.
     cancelled: u64,
     /// Units of a hold that ended.
     lapsed: u64,
-    /// `held`, `backordered`, `allocated`, `lapsed` or `cancelled`: the first that is true of any of its units.
+    /// `held`, `backordered`, `allocated`, `shipped`, `lapsed` or `cancelled`: the first that is true of any of its units.
     state: &'static str,
     /// When its hold ends; null: it is not held.
     #[schema(format = DateTime)]
@@ -239,6 +250,8 @@ pub(super) struct Line {
     promised_date: Option<String>,
     /// Where its units are.
     placements: Vec<Placement>,
+    /// Where those came from that have left.
+    shipments: Vec<ShipmentOfLine>,
     /// Who goes first: higher before lower.
     priority: i32,
     /// The latest day it may be promised for; null: any.
@@ -251,6 +264,8 @@ pub(super) struct Line {
     split: bool,
     /// No part but the remainder is smaller than this.
     min_split: u64,
+    /// For how many days its units must be of use from the day they are ready; null: as the product says.
+    min_days: Option<u16>,
     /// Seniority among lines of one priority: the lower, the earlier it was accepted.
     accepted: u64,
 }
@@ -262,9 +277,22 @@ struct Placement {
     batch: String,
     /// Units.
     qty: u64,
+    /// Of these, units released to picking.
+    locked: u64,
     /// When the batch is expected; null: arrived.
     #[schema(format = Date)]
     eta: Option<String>,
+}
+
+/// A line's units that have left, from one batch.
+#[derive(Serialize, ToSchema)]
+struct ShipmentOfLine {
+    /// The batch.
+    batch: String,
+    /// Units.
+    qty: u64,
+    /// Of these, units that have come back.
+    returned: u64,
 }
 
 /// From when units can be promised, and how many by which day.
@@ -297,7 +325,7 @@ struct AvailableBy {
 
 impl From<PlacementView> for Placement {
     fn from(view: PlacementView) -> Self {
-        Self { batch: view.batch.to_string(), qty: view.qty, eta: view.eta.map(date_text) }
+        Self { batch: view.batch.to_string(), qty: view.qty, locked: view.locked, eta: view.eta.map(date_text) }
     }
 }
 
@@ -310,8 +338,10 @@ impl From<LineView> for Line {
             requested: view.requested,
             held: view.held,
             allocated: view.allocated,
+            locked: view.locked,
             backordered: view.backordered,
-            shipped: 0,
+            shipped: view.shipped,
+            returned: view.returned,
             dropped: view.dropped,
             cancelled: view.cancelled,
             lapsed: view.lapsed,
@@ -319,11 +349,17 @@ impl From<LineView> for Line {
             held_until: view.held_until.map(instant_text),
             promised_date: view.promised_date.map(date_text),
             placements: view.placements.into_iter().map(Placement::from).collect(),
+            shipments: view
+                .shipments
+                .into_iter()
+                .map(|Shipped { batch, qty, returned }| ShipmentOfLine { batch: batch.to_string(), qty, returned })
+                .collect(),
             priority: view.terms.priority,
             by: view.terms.by.map(date_text),
             not_before: view.terms.not_before.map(date_text),
             split: view.terms.split.is_allowed(),
             min_split: view.terms.split.least().units(),
+            min_days: view.terms.min_days,
             accepted: view.accepted,
         }
     }
@@ -357,7 +393,7 @@ impl From<AvailabilityView> for Availability {
     }
 }
 
-fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
+pub(super) fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
     Order { order_id: order_id.to_string(), lines: lines.into_iter().map(Line::from).collect() }
 }
 
@@ -396,8 +432,8 @@ impl TermsRequest {
     fn is_empty(&self) -> bool {
         self.unknown.is_empty()
             && matches!(
-                (&self.priority, &self.by, &self.not_before, &self.split, &self.min_split),
-                (Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing)
+                (&self.priority, &self.by, &self.not_before, &self.split, &self.min_split, &self.min_days),
+                (Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing)
             )
     }
 }
@@ -473,6 +509,7 @@ async fn get_order(State(state): State<WebState>, path: PathFields) -> Result<Js
     responses(
         (status = 200, description = "Cancelled", body = Order),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "All of it is shipped, or some is being picked", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
@@ -599,6 +636,7 @@ async fn patch_line(
     responses(
         (status = 200, description = "Cancelled", body = Order),
         (status = 404, description = "The order has no such line", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "All of it is shipped, or some is being picked", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )

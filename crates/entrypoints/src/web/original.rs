@@ -137,7 +137,7 @@ async fn add_batch(
     let qty = faults.required("qty", body.qty);
     let eta = faults.optional("eta", body.eta).flatten();
     let ((reference, sku), qty) = faults.or(reference.zip(sku).zip(qty))?;
-    let command = Command::CreateBatch(CreateBatch { sku, reference, qty, eta });
+    let command = Command::CreateBatch(CreateBatch { sku, reference, qty, eta, expires_on: None });
     match state.handle(command, cause).await? {
         Ok(_) => Ok((StatusCode::CREATED, "OK")),
         Err(rejection) => Err(Complaint::bad_request(rejection.to_string())),

@@ -135,6 +135,19 @@ impl From<Rejection> for Problem {
             }
             Rejection::BatchExists { .. } => conflict("batch-exists", "Another batch has this reference"),
             Rejection::NotAllowed { .. } => conflict("not-allowed", "Not allowed in this state"),
+            Rejection::NotOnHand(_) => conflict("not-on-hand", "Not on hand"),
+            Rejection::TooMany { .. } => conflict("too-many", "More units than there are"),
+            Rejection::TooFew { .. } => conflict("too-few", "Fewer units than are shipped or being picked"),
+            Rejection::ExpiryMissing { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "expiry-missing",
+                "The batch must say when it expires",
+                detail,
+            ),
+            Rejection::KeyReused(_) => {
+                let title = "The key stands for another request";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", title, detail)
+            }
             Rejection::QueueFull { .. } => conflict("queue-full", "Too much waits already"),
             Rejection::LogInconsistent { .. } => conflict("log-inconsistent", "The log contradicts itself"),
             Rejection::PreconditionFailed { .. } => {

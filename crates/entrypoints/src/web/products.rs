@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use allocation_domain::commands::{CancelBatch, DeclareBatch, Improve, Precondition, ReceiveBatch, Rest, SetProduct};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Quantity, Settings, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Quantity, Settings, Sku, Strategy};
 use allocation_service_layer::handlers::{BatchReply, ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
 use allocation_service_layer::views::{self, BatchView, ProductView, QueueView};
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
+use super::fields::{Body, Days, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
 use super::orders::Line;
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
@@ -46,6 +46,18 @@ struct ProductSettings {
     #[serde(default)]
     #[schema(value_type = bool, default = false)]
     auto_improve: Field<bool>,
+    /// Which batches go first: `earliest`, `fefo` (first expired), `fifo` (first in) or `fewest_splits`; null: as the service is told.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "fefo")]
+    strategy: Field<Option<Strategy>>,
+    /// For how many days its units must be of use from the day they are ready, unless a line says otherwise: 0 to 3,650.
+    #[serde(default)]
+    #[schema(value_type = u16, default = 0, maximum = 3_650)]
+    min_days: Field<Days>,
+    /// Whether each of its batches must say when it expires.
+    #[serde(default)]
+    #[schema(value_type = bool, default = false)]
+    requires_expiry: Field<bool>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
@@ -78,6 +90,10 @@ struct BatchDeclaration {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Date, example = "2011-01-02")]
     eta: Field<Eta>,
+    /// The last day on which its units are of use. `null`: they always are. Left out: as before.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    expires_on: Field<Eta>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
@@ -88,13 +104,20 @@ struct BatchDeclaration {
 struct Batch {
     /// The shipment's reference.
     r#ref: String,
-    /// Units declared.
+    /// Units it was last declared to have.
     qty: u64,
-    /// `expected`, `on_hand` or `cancelled`.
+    /// Units there are now: on hand when it has arrived, else incoming.
+    units: u64,
+    /// Of these, units that are set aside or expired, and not placed.
+    unavailable: u64,
+    /// `expected`, `on_hand`, `expired` or `cancelled`.
     state: &'static str,
     /// When it is expected; null: arrived.
     #[schema(format = Date)]
     eta: Option<String>,
+    /// The last day on which its units are of use; null: they always are.
+    #[schema(format = Date)]
+    expires_on: Option<String>,
     /// Units placed for holds.
     held: u64,
     /// Units allocated from it.
@@ -108,8 +131,11 @@ impl From<&BatchView> for Batch {
         Self {
             r#ref: view.reference.to_string(),
             qty: view.qty,
+            units: view.units,
+            unavailable: view.unavailable,
             state: view.state.name(),
             eta: view.eta.map(date_text),
+            expires_on: view.expires_on.map(date_text),
             held: view.held,
             allocated: view.allocated,
             free: view.free,
@@ -117,9 +143,9 @@ impl From<&BatchView> for Batch {
     }
 }
 
-/// A batch after a declaration, and the lines that moved or lost their place.
+/// A batch after a command about it, and the lines that moved or lost their place.
 #[derive(Serialize, ToSchema)]
-struct DeclaredBatch {
+pub(super) struct DeclaredBatch {
     /// The product.
     sku: String,
     #[serde(flatten)]
@@ -170,14 +196,12 @@ struct Product {
     on_hand: u64,
     /// Units of batches that have not arrived.
     incoming: u64,
-    /// Units on hand that are quarantined or expired.
+    /// Units on hand that are set aside or expired.
     unavailable: u64,
     /// Units placed for holds.
     held: u64,
     /// Units allocated to order lines.
     allocated: u64,
-    /// Units allocated and released to picking.
-    locked: u64,
     /// Units on hand that can be promised today.
     available: u64,
     /// Units that can be promised at all, arrived or not.
@@ -190,6 +214,12 @@ struct Product {
     queue_cap: Option<u64>,
     /// Whether promises move to earlier stock whenever there is some.
     auto_improve: bool,
+    /// Which batches go first.
+    strategy: &'static str,
+    /// For how many days its units must be of use from the day they are ready, unless a line says otherwise.
+    min_days: u16,
+    /// Whether each of its batches must say when it expires.
+    requires_expiry: bool,
     /// Open batches, in order of preference.
     batches: Vec<Batch>,
 }
@@ -201,16 +231,18 @@ impl From<ProductView> for Product {
             version: view.version,
             on_hand: view.on_hand,
             incoming: view.incoming,
-            unavailable: 0,
+            unavailable: view.unavailable,
             held: view.held,
             allocated: view.allocated,
-            locked: 0,
             available: view.available,
             promisable: view.promisable,
             backordered: view.backordered,
             queued: view.queued,
             queue_cap: view.settings.queue_cap,
             auto_improve: view.settings.auto_improve,
+            strategy: view.strategy.name(),
+            min_days: view.settings.min_days,
+            requires_expiry: view.settings.requires_expiry,
             batches: view.batches.iter().map(Batch::from).collect(),
         }
     }
@@ -303,9 +335,12 @@ async fn put_product(
     let sku = path.get::<Sku>(&mut faults, "sku");
     let queue_cap = faults.optional("queue_cap", body.queue_cap).flatten();
     let auto_improve = faults.optional("auto_improve", body.auto_improve).unwrap_or_default();
+    let strategy = faults.optional("strategy", body.strategy).flatten();
+    let min_days = faults.optional("min_days", body.min_days).map_or(0, |Days(days)| days);
+    let requires_expiry = faults.optional("requires_expiry", body.requires_expiry).unwrap_or_default();
     faults.unknown("", &body.unknown);
     let sku = faults.or(sku)?;
-    let settings = Settings { queue_cap, auto_improve };
+    let settings = Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry };
     match state.handle(Command::SetProduct(SetProduct { sku, settings }), cause).await?? {
         Reply::Product(ProductReply { declared, product }) => Ok((status_of(declared), Json(product.into()))),
         _ => Err(Problem::other_reply()),
@@ -424,7 +459,7 @@ async fn delete_batch(
     responses(
         (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
         (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 409, description = "An ETA for a batch that has arrived, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An ETA for a batch that has arrived, fewer units than have left it, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         BodyProblems
@@ -442,11 +477,13 @@ async fn put_batch(
     let reference = path.get::<BatchRef>(&mut faults, "ref");
     let qty = faults.required("qty", body.qty);
     let eta = faults.optional("eta", body.eta);
+    let expires_on = faults.optional("expires_on", body.expires_on);
     faults.unknown("", &body.unknown);
     let (sku, reference, qty) = faults.or(sku.zip(reference).zip(qty).map(|((s, r), q)| (s, r, q)))?;
 
     let precondition = precondition(&headers);
-    let command = Command::DeclareBatch(DeclareBatch { sku: sku.clone(), reference, qty, eta, precondition });
+    let command =
+        Command::DeclareBatch(DeclareBatch { sku: sku.clone(), reference, qty, eta, expires_on, precondition });
     match state.handle(command, cause).await?? {
         Reply::Batch(reply) => Ok(declared(&sku, &reply)),
         _ => Err(Problem::other_reply()),
@@ -460,7 +497,7 @@ fn status_of(declared: Declared) -> StatusCode {
     }
 }
 
-fn declared(sku: &Sku, reply: &BatchReply) -> Response {
+pub(super) fn declared(sku: &Sku, reply: &BatchReply) -> Response {
     let status = status_of(reply.declared);
     let body = DeclaredBatch {
         sku: sku.to_string(),
@@ -568,8 +605,11 @@ async fn list_lines(
 ) -> Result<Json<LinePage>, Problem> {
     let mut faults = Faults::default();
     let sku = path.get::<Sku>(&mut faults, "sku");
-    let filter =
-        LineFilter { state: query.take(&mut faults, "state"), batch: query.take::<BatchRef>(&mut faults, "batch") };
+    let filter = LineFilter {
+        state: query.take(&mut faults, "state"),
+        batch: query.take::<BatchRef>(&mut faults, "batch"),
+        units_of: None,
+    };
     let after = query.take::<LineCursor>(&mut faults, "after").map(|LineCursor(key)| key);
     let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
     query.finish(&mut faults);

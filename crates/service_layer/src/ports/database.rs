@@ -1,6 +1,7 @@
 //! The write side of a store: transactions, and the repository of products that each hands out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use time::OffsetDateTime;
@@ -41,6 +42,15 @@ pub trait Transaction: ProductRepository + 'static {
     /// Appends to the event log.
     fn record(&mut self, events: &[RecordedEvent]) -> impl Future<Output = StoreResult<()>> + Send;
 
+    /// Notes balances, after the events up to them were appended.
+    fn note(&mut self, balances: &[NotedBalances]) -> impl Future<Output = StoreResult<()>> + Send;
+
+    /// Which of these request keys are known, and for what content each.
+    fn request_keys(&mut self, keys: &[Arc<str>]) -> impl Future<Output = StoreResult<Vec<RequestKey>>> + Send;
+
+    /// Remembers request keys. One that is known by now is a [`StoreError::Conflict`]: from here, the next query or the commit.
+    fn remember_keys(&mut self, keys: &[RequestKey]) -> impl Future<Output = StoreResult<()>> + Send;
+
     /// Makes it all last. When this returns `Ok`, it is on disk.
     fn commit(self) -> impl Future<Output = StoreResult<()>> + Send;
 
@@ -54,11 +64,14 @@ pub trait ProductRepository: Send {
     /// batches that are named. What does not exist is left out.
     fn load(&mut self, wanted: &Selection) -> impl Future<Output = StoreResult<Vec<Product>>> + Send;
 
+    /// These batches of products that are locked, whether or not anything is left in them. What does not exist is left out.
+    fn batches(&mut self, named: &[(Sku, BatchRef)]) -> impl Future<Output = StoreResult<Vec<(Sku, Batch)>>> + Send;
+
     /// The keys of all lines that these orders have. Locks nothing.
     fn lines_of_orders(&mut self, orders: &[OrderId]) -> impl Future<Output = StoreResult<Vec<(Sku, LineKey)>>> + Send;
 
-    /// Units placed in a batch, in the order in which they lose their place (rule 16): held ones first, then by lowest seniority. At most
-    /// `limit`; only those that come after `after` in this order, if that is given and was confirmed when it was named.
+    /// Units placed in a batch, in the order in which they lose their place (rule 16): held ones first, then by lowest seniority, those being picked
+    /// last. At most `limit`; only those that come after `after` in this order, if that is given and was confirmed when it was named.
     fn losers(
         &mut self,
         sku: &Sku,
@@ -77,8 +90,9 @@ pub trait ProductRepository: Send {
         limit: usize,
     ) -> impl Future<Output = StoreResult<Vec<Units>>> + Send;
 
-    /// Lines of these products whose holds have ended at the time given for each.
-    fn due_holds(
+    /// Lines of these products whose holds have ended at the time given for each, or that may lose a place for want of shelf life on that day
+    /// ([`Product::spoils_on`]).
+    fn due_lines(
         &mut self,
         products: &[(Sku, OffsetDateTime)],
     ) -> impl Future<Output = StoreResult<Vec<(Sku, AcceptedLine)>>> + Send;
@@ -86,7 +100,7 @@ pub trait ProductRepository: Send {
     /// All that is stored of one product, which is locked.
     fn books(&mut self, sku: &Sku) -> impl Future<Output = StoreResult<ProductBooks>> + Send;
 
-    /// Replaces all that is stored of a product, but for its events, by this: it has all its batches and lines at hand.
+    /// Replaces all that is stored of a product, noted balances too, but for its events, by this: it has all its batches and lines at hand.
     fn replace(&mut self, product: &Product) -> impl Future<Output = StoreResult<()>> + Send;
 
     /// Writes what has changed. The product's stored version must still be `saved_version`, else [`StoreError::Conflict`]: now, or from
@@ -101,6 +115,8 @@ pub struct Units {
     pub line: AcceptedLine,
     /// Which of its units.
     pub accepted: u64,
+    /// Whether they are being picked.
+    pub locked: bool,
 }
 
 impl Units {
@@ -121,13 +137,15 @@ pub struct Selection {
     pub batches: Vec<(Sku, BatchRef)>,
 }
 
-/// Whether a row is there already.
+/// Whether a row is there already, and what of it is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// A new row.
     Insert,
     /// A row that is there.
     Update,
+    /// A row that is there, of which only what is placed in it has changed: what nearly every unit of work does to a batch.
+    Placements,
 }
 
 /// What has changed in one product since it was loaded or last saved.
@@ -137,10 +155,21 @@ pub struct ProductChanges<'a> {
     pub product: &'a Product,
     /// Its version in the store; 0: it is not there yet.
     pub saved_version: u64,
+    /// Whether its settings are new.
+    pub settings: bool,
     /// Batches to write.
     pub batches: Vec<(Change, &'a Batch)>,
     /// Lines to write.
     pub lines: Vec<(Change, &'a AcceptedLine)>,
+}
+
+/// A caller's name for a request whose effect has no natural key, so that it acts once however often it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The name: up to 255 bytes.
+    pub key: Arc<str>,
+    /// A digest of what was asked.
+    pub content: [u8; 32],
 }
 
 /// An event, ready for the log.
@@ -151,5 +180,16 @@ pub struct RecordedEvent {
     /// Its number among the product's events, from 1, without a gap.
     pub sequence: u64,
     /// The whole event as JSON, as it is served and sent.
+    pub body: String,
+}
+
+/// What a product's batches came to, ready to be noted beside the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedBalances {
+    /// The product.
+    pub sku: Sku,
+    /// The event after which they were so.
+    pub sequence: u64,
+    /// The numbers, as [`crate::movements::Balances::to_json`] writes them.
     pub body: String,
 }

@@ -4,5 +4,6 @@ pub mod clock;
 pub mod database;
 pub mod event_log;
 pub mod event_publisher;
+pub mod housekeeping;
 pub mod notifications;
 pub mod reader;

@@ -1,10 +1,10 @@
 //! The read side of a store. Each call is one consistent read.
 
-use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, LineState, OrderId, Product, Seniority, Sku};
+use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, LineState, OrderId, Product, Seniority, Sku, Strategy};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::database::StoreResult;
+use super::database::{NotedBalances, StoreResult};
 use crate::verify::ProductBooks;
 
 /// A line with what is said of the batches it is placed in.
@@ -32,6 +32,8 @@ pub struct LineFilter {
     pub state: Option<LineState>,
     /// Only lines placed in this batch.
     pub batch: Option<BatchRef>,
+    /// Only lines that have or had units of this batch: placed in it now, or shipped from it.
+    pub units_of: Option<BatchRef>,
 }
 
 impl LineFilter {
@@ -39,6 +41,7 @@ impl LineFilter {
     pub fn admits(&self, line: &AcceptedLine) -> bool {
         self.state.is_none_or(|state| line.state() == state)
             && self.batch.as_ref().is_none_or(|batch| line.is_in(batch))
+            && self.units_of.as_ref().is_none_or(|batch| line.is_in(batch) || line.has_left(batch))
     }
 }
 
@@ -47,8 +50,17 @@ impl LineFilter {
 pub struct Due {
     /// What time it is for the store.
     pub now: OffsetDateTime,
-    /// Products with holds that have ended and are still stored as held.
+    /// Products with holds that have ended and are still stored as held, or with batches that have expired or no longer keep long enough.
     pub skus: Vec<Sku>,
+}
+
+/// Where the events of a product, or of one of its batches, are among the product's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// All come after this one.
+    pub after: u64,
+    /// None comes after this one.
+    pub until: u64,
 }
 
 /// Answers questions.
@@ -78,6 +90,15 @@ pub trait Reader: Send + Sync + 'static {
     /// What is due by now, of these products or of all, at most `limit` of them.
     async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due>;
 
+    /// Where the events of a product are, or those of one of its batches; `None` when it is unknown.
+    async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>>;
+
+    /// The balances of a product that were noted last, of those up to this event.
+    async fn noted_balances(&self, sku: &Sku, sequence: u64) -> StoreResult<Option<NotedBalances>>;
+
+    /// The events of a product after one and up to another, each as stored, by sequence. Given a batch, at least those that are about it.
+    async fn events_of(&self, sku: &Sku, batch: Option<&BatchRef>, after: u64, until: u64) -> StoreResult<Vec<String>>;
+
     /// The SKUs that a shipment carries.
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>>;
 
@@ -93,4 +114,7 @@ pub trait Reader: Send + Sync + 'static {
 pub trait Foresight: Send + Sync + 'static {
     /// These products as they are by now, with those of their lines at hand that this has changed.
     async fn foresee(&self, skus: &[Sku]) -> StoreResult<Vec<Product>>;
+
+    /// The strategy of products that say nothing of theirs.
+    fn strategy(&self) -> Strategy;
 }

@@ -15,6 +15,7 @@ use allocation_service_layer::views;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
+use super::movements::assert_ledger_agrees;
 use super::{Fixture, Store};
 use crate::shorthand::message;
 
@@ -69,6 +70,9 @@ async fn try_history<S: Store>(
         let mut findings = Findings::default();
         check(&books, &mut findings);
         prop_assert_eq!(&findings.differences, &Vec::<String>::new());
+        if let Some(product) = &books.product {
+            assert_ledger_agrees(&fixture.store, product).await;
+        }
         let expected = model.product(&sku);
         let stored = stored(&books);
         prop_assert!(stored == expected, "{sku} is\n{stored:#?}\nand should be\n{expected:#?}");

@@ -2,6 +2,8 @@
 
 mod event_log;
 mod histories;
+mod keys;
+mod movements;
 mod reader;
 mod repository;
 mod unit_of_work;
@@ -15,11 +17,14 @@ use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
 pub use event_log::*;
 pub use histories::*;
+pub use keys::*;
+pub use movements::*;
 pub use reader::*;
 pub use repository::*;
 pub use unit_of_work::*;
@@ -28,9 +33,9 @@ use crate::clock::{CountingEntropy, ManualClock};
 use crate::shorthand::message;
 
 /// All that a store is.
-pub trait Store: Database + Reader + EventLog + DeadLetters + Clone {}
+pub trait Store: Database + Reader + EventLog + DeadLetters + Housekeeping + Clone {}
 
-impl<S: Database + Reader + EventLog + DeadLetters + Clone> Store for S {}
+impl<S: Database + Reader + EventLog + DeadLetters + Housekeeping + Clone> Store for S {}
 
 /// A store, empty and ready, and the clock it goes by.
 pub struct Fixture<S> {
@@ -78,6 +83,7 @@ impl<S: Store> Fixture<S> {
     pub async fn assert_balanced(&self) {
         let findings = verify(&self.store).await.expect("the store works");
         assert!(findings.balanced(), "{:#?}", findings.differences);
+        self.assert_ledgers_agree().await;
     }
 }
 
@@ -91,13 +97,22 @@ macro_rules! store_contract {
             an_empty_batch_is_loaded_by_name_only,
             what_does_not_exist_is_left_out,
             losers_come_in_the_order_in_which_they_lose_their_place,
+            losers_that_are_being_picked_come_last,
             those_who_wait_come_by_seniority_and_only_if_they_could_take_something,
             holds_are_found_once_they_have_ended,
             a_line_is_kept_with_its_terms_and_wherever_its_units_are,
+            what_is_being_picked_has_left_and_came_back_is_kept,
+            a_closed_batch_is_brought_by_name,
             the_lines_of_an_order_are_found_over_all_products,
             keys_are_compared_byte_for_byte,
             keys_may_hold_any_text,
             the_largest_numbers_are_kept,
+            a_request_key_is_known_once_it_is_committed,
+            a_request_key_is_forgotten_by_a_rollback,
+            a_request_key_remembered_twice_is_a_conflict,
+            request_keys_are_compared_byte_for_byte,
+            a_request_key_is_forgotten_when_it_is_old,
+            a_request_under_a_known_key_is_not_done_again,
             a_stale_version_is_a_conflict,
             a_product_made_twice_is_a_conflict,
             a_unit_of_work_that_is_dropped_leaves_nothing,
@@ -119,6 +134,11 @@ macro_rules! store_contract {
             an_order_is_read_with_its_batches_dates,
             a_shipment_knows_its_products,
             the_books_balance_after_everything,
+            each_movement_tells_what_its_batch_came_to,
+            a_page_of_a_long_ledger_begins_where_balances_were_noted,
+            a_batchs_ledger_is_read_from_its_first_event_to_its_last,
+            a_ledger_asked_beyond_its_end_is_empty,
+            a_product_put_in_place_anew_keeps_its_ledger,
             a_random_history_goes_as_the_model_says,
         );
     };

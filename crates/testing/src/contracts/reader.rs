@@ -50,7 +50,7 @@ pub async fn a_products_lines_are_listed_newest_first<S: Store>(fixture: Fixture
     let named = |names: &[(&str, u64)]| -> Vec<(String, u64)> {
         names.iter().map(|(name, accepted)| ((*name).to_owned(), *accepted)).collect()
     };
-    let state = |state| LineFilter { state: Some(state), batch: None };
+    let state = |state| LineFilter { state: Some(state), ..LineFilter::default() };
     assert_eq!(list(LineFilter::default(), None, 10).await, named(&[("x", 4), ("y", 3), ("z", 2)]));
     assert_eq!(list(LineFilter::default(), Some("x"), 1).await, named(&[("y", 3)]));
     assert_eq!(list(LineFilter::default(), Some("z"), 1).await, []);
@@ -58,7 +58,7 @@ pub async fn a_products_lines_are_listed_newest_first<S: Store>(fixture: Fixture
     assert_eq!(list(state(LineState::Allocated), None, 10).await, named(&[("z", 2)]));
     assert_eq!(list(state(LineState::Backordered), None, 10).await, named(&[("x", 4)]));
     assert_eq!(list(state(LineState::Cancelled), None, 10).await, named(&[("y", 3)]));
-    let of_batch = LineFilter { state: None, batch: Some(reference("b")) };
+    let of_batch = LineFilter { batch: Some(reference("b")), ..LineFilter::default() };
     assert_eq!(list(of_batch, None, 10).await, named(&[("z", 2)]));
 }
 

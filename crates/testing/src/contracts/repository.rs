@@ -1,8 +1,8 @@
 //! The repository: products in, the same products out.
 
-use allocation_domain::commands::{LineChange, WhenShort};
+use allocation_domain::commands::{LineChange, ReturnTo, WhenShort};
 use allocation_domain::product::SupplyChange;
-use allocation_domain::{Batch, BatchQuantity, LineState, Product, Quantity, Split, Terms};
+use allocation_domain::{Batch, BatchQuantity, LineState, Product, Quantity, Shipped, Split, Terms};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
     Change, ProductChanges, ProductRepository, Selection, StoreError, Transaction, Units,
@@ -10,8 +10,8 @@ use allocation_service_layer::ports::database::{
 
 use super::{Fixture, Store};
 use crate::shorthand::{
-    allocate, ask, ask_on, change_line, change_quantity, confirm, create_batch, day, deallocate, hold, key, order, qty,
-    reference, set_product, sku,
+    allocate, ask, ask_on, bring_back, change_line, change_quantity, confirm, create_batch, day, deallocate, hold, key,
+    order, pick, qty, reference, set_product, ship, sku,
 };
 
 /// All that is wanted of a product: its named lines and batches.
@@ -43,13 +43,8 @@ pub async fn a_product_is_loaded_as_it_was_saved<S: Store>(fixture: Fixture<S>) 
     let product = load(&fixture.store, selection("TABLE", &["o1"], &[])).await.pop().expect("the product");
     assert_eq!((product.version(), product.backordered(), product.out_of_stock_raised()), (4, 0, false));
     let batch = |name, units, allocated, eta, revision| Batch {
-        reference: reference(name),
-        quantity: BatchQuantity::new(units).unwrap(),
-        held: 0,
         allocated,
-        eta,
-        cancelled: false,
-        revision,
+        ..Batch::new(reference(name), BatchQuantity::new(units).unwrap(), eta, revision)
     };
     assert_eq!(
         product.batches(),
@@ -128,6 +123,42 @@ pub async fn losers_come_in_the_order_in_which_they_lose_their_place<S: Store>(f
     assert_eq!(parts, [("b", 1), ("c", 9)]);
 }
 
+/// Locked ones are the last to go, whoever has them; of units accepted together some may be locked and others not.
+pub async fn losers_that_are_being_picked_come_last<S: Store>(fixture: Fixture<S>) {
+    let with = |priority| Terms { priority, ..Terms::default() };
+    let one = [("TABLE", 1)];
+    fixture
+        .handle([
+            create_batch("b", "TABLE", 12, None),
+            ask("o1", WhenShort::Reject, &one),
+            ask_on("low", WhenShort::Reject, with(-1), &one),
+            ask("o2", WhenShort::Reject, &one),
+            allocate("whole", &one),
+            ask_on("high", WhenShort::Reject, with(2), &one),
+            ask("o3", WhenShort::Reject, &one),
+            ask("partly", WhenShort::Backorder, &[("TABLE", 8)]),
+        ])
+        .await;
+    fixture.handle(["o2", "low", "whole", "high", "partly"].map(pick)).await;
+    fixture.handle([change_quantity("b", "TABLE", 16), hold("held", 60, &one)]).await;
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    tx.load(&selection("TABLE", &[], &[])).await.expect("products");
+    let (of, b) = (sku("TABLE"), reference("b"));
+    let all = tx.losers(&of, &b, None, usize::MAX).await.expect("losers");
+    let unlocked = ["held", "partly", "o3", "o1"];
+    let locked = ["low", "partly", "whole", "o2", "high"];
+    assert_eq!(names(&all), [&unlocked[..], &locked].concat());
+    assert_eq!(all.iter().map(|units| units.locked).collect::<Vec<_>>(), [[false; 4].as_slice(), &[true; 5]].concat());
+    let some = tx.losers(&of, &b, None, 5).await.expect("losers");
+    assert_eq!(names(&some), names(&all[..5]));
+    // Where a large cut goes on, those that are locked are still to come.
+    let rest = tx.losers(&of, &b, Some(&all[3].key()), usize::MAX).await.expect("losers");
+    assert!(rest.ends_with(&all[4..]), "{:?}", names(&rest));
+    let partly = &all[1].line;
+    let parts: Vec<_> = partly.placements().map(|(_, part)| (part.qty.units(), part.locked)).collect();
+    assert_eq!(parts, [(2, false), (6, true)]);
+}
+
 /// For the queue.
 pub async fn those_who_wait_come_by_seniority_and_only_if_they_could_take_something<S: Store>(fixture: Fixture<S>) {
     let on = |priority, split| Terms { priority, split, ..Terms::default() };
@@ -173,7 +204,7 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
     tx.load(&selection("TABLE", &[], &[])).await.expect("products");
     let due = async |tx: &mut S::Tx, seconds| -> Vec<(String, String)> {
         let asked = [(sku("TABLE"), at(seconds)), (sku("CHAIR"), at(seconds))];
-        let due = tx.due_holds(&asked).await.expect("lines");
+        let due = tx.due_lines(&asked).await.expect("lines");
         let mut due: Vec<_> =
             due.into_iter().map(|(of, line)| (of.to_string(), line.key.order_id.to_string())).collect();
         due.sort();
@@ -199,7 +230,13 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
 
 /// Everything that may be said of a line, and all it may come to.
 pub async fn a_line_is_kept_with_its_terms_and_wherever_its_units_are<S: Store>(fixture: Fixture<S>) {
-    let terms = Terms { priority: -3, by: Some(day(30)), not_before: Some(day(2)), split: Split::Parts(qty(2)) };
+    let terms = Terms {
+        priority: -3,
+        by: Some(day(30)),
+        not_before: Some(day(2)),
+        split: Split::Parts(qty(2)),
+        min_days: Some(3),
+    };
     fixture
         .handle([
             create_batch("b", "TABLE", 5, None),
@@ -231,6 +268,76 @@ pub async fn a_line_is_kept_with_its_terms_and_wherever_its_units_are<S: Store>(
     let chairs = load(&fixture.store, selection("CHAIR", &["o2"], &[])).await.pop().expect("the product");
     let line = chairs.line(&key("o2")).expect("the line");
     assert_eq!((line.allocated(), line.dropped), (5, 4));
+    fixture.assert_balanced().await;
+}
+
+/// What is locked, what left from where, what of it came back, and what of a batch is set aside.
+pub async fn what_is_being_picked_has_left_and_came_back_is_kept<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            create_batch("b", "TABLE", 5, None),
+            create_batch("c", "TABLE", 5, None),
+            create_batch("d", "TABLE", 5, Some(day(5))),
+            ask("o1", WhenShort::Backorder, &[("TABLE", 16)]),
+            ship("o1", "TABLE", 1, Some("c")),
+            ship("o1", "TABLE", 2, None),
+            bring_back("o1", "TABLE", 2, ReturnTo::Quarantine),
+            pick("o1"),
+        ])
+        .await;
+    let product = load(&fixture.store, selection("TABLE", &["o1"], &[])).await.pop().expect("the product");
+    let line = product.line(&key("o1")).expect("the line");
+    assert_eq!(line.state(), LineState::Backordered);
+    let shipped = |name: &str, qty, returned| Shipped { batch: reference(name), qty, returned };
+    assert_eq!(line.shipped, [shipped("c", 1, 1), shipped("b", 2, 1)]);
+    let parts: Vec<_> = line
+        .parts
+        .iter()
+        .map(|part| (part.batch.as_ref().map(ToString::to_string), part.qty.units(), part.locked))
+        .collect();
+    let at = |name: &str| Some(name.to_owned());
+    assert_eq!(parts, [(at("b"), 3, true), (at("c"), 4, true), (at("d"), 5, false), (None, 1, false)]);
+    let batches: Vec<_> = product
+        .batches()
+        .iter()
+        .map(|batch| (batch.reference.as_str(), batch.quantity.units(), batch.declared.units(), batch.quarantined))
+        .collect();
+    assert_eq!(batches, [("b", 4, 5, 1), ("c", 5, 5, 1), ("d", 5, 5, 0)]);
+    let read = fixture.store.order(&order("o1")).await.expect("an order");
+    assert_eq!(read[0].line, *line);
+    fixture.handle([ship("o1", "TABLE", 7, None)]).await;
+    let product = load(&fixture.store, selection("TABLE", &["o1"], &[])).await.pop().expect("the product");
+    let line = product.line(&key("o1")).expect("the line");
+    assert_eq!(line.shipped, [shipped("c", 5, 1), shipped("b", 5, 1)]);
+    assert_eq!((line.allocated(), line.locked(), line.backordered()), (5, 0, 1));
+    fixture.assert_balanced().await;
+}
+
+/// For what comes back into one, of which nothing else is loaded.
+pub async fn a_closed_batch_is_brought_by_name<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            create_batch("b", "TABLE", 2, None),
+            create_batch("c", "TABLE", 2, None),
+            create_batch("b", "CHAIR", 2, None),
+            ask("o1", WhenShort::Reject, &[("TABLE", 2)]),
+            ship("o1", "TABLE", 2, None),
+        ])
+        .await;
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    let product = tx.load(&selection("TABLE", &[], &[])).await.expect("products").pop().expect("the product");
+    assert!(product.batch(&reference("b")).is_none());
+    let named = ["b", "c", "x"].map(|name| (sku("TABLE"), reference(name)));
+    let mut brought = tx.batches(&named).await.expect("batches");
+    brought.sort_by(|(_, a), (_, b)| a.reference.cmp(&b.reference));
+    let brought: Vec<_> =
+        brought.iter().map(|(of, batch)| (of.as_str(), batch.reference.as_str(), batch.quantity.units())).collect();
+    assert_eq!(brought, [("TABLE", "b", 0), ("TABLE", "c", 2)]);
+    assert!(tx.batches(&[]).await.expect("batches").is_empty());
+    drop(tx);
+    let verdicts = fixture.handle([bring_back("o1", "TABLE", 2, ReturnTo::Restock)]).await;
+    assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
+    assert_eq!(fixture.product("TABLE").await.available(), 4);
     fixture.assert_balanced().await;
 }
 
@@ -291,7 +398,7 @@ pub async fn the_largest_numbers_are_kept<S: Store>(fixture: Fixture<S>) {
 async fn save<S: Store>(store: &S, product: &Product, saved_version: u64) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let batches = product.batches().iter().map(|batch| (Change::Update, batch)).collect();
-    tx.save(&[ProductChanges { product, saved_version, batches, lines: Vec::new() }]).await?;
+    tx.save(&[ProductChanges { product, saved_version, settings: false, batches, lines: Vec::new() }]).await?;
     tx.commit().await
 }
 
@@ -301,7 +408,7 @@ pub async fn a_stale_version_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     let mut product = load(&fixture.store, selection("TABLE", &[], &[])).await.pop().expect("the product");
     product.change_batch_eta(&reference("b"), None).expect("no change");
     let change = SupplyChange::Quantity(BatchQuantity::new(11).unwrap());
-    product.change_supply(&reference("b"), change, &[]).expect("a change");
+    product.change_supply(&reference("b"), &change, &[]).expect("a change");
     fixture.handle([change_quantity("b", "TABLE", 12)]).await;
     let saved = save(&fixture.store, &product, 1).await;
     assert!(matches!(saved, Err(StoreError::Conflict(_))), "{saved:?}");
@@ -311,11 +418,12 @@ pub async fn a_stale_version_is_a_conflict<S: Store>(fixture: Fixture<S>) {
 pub async fn a_product_made_twice_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     fixture.handle([create_batch("b", "TABLE", 10, None)]).await;
     let mut product = Product::new(sku("TABLE"), fixture.clock.now());
-    product.create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None).expect("a new batch");
+    product.create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None, None).expect("a new batch");
     let mut tx = fixture.store.begin().await.expect("a transaction");
     let batches = product.batches().iter().map(|batch| (Change::Insert, batch)).collect();
-    let mut saved =
-        tx.save(&[ProductChanges { product: &product, saved_version: 0, batches, lines: Vec::new() }]).await;
+    let mut saved = tx
+        .save(&[ProductChanges { product: &product, saved_version: 0, settings: true, batches, lines: Vec::new() }])
+        .await;
     if saved.is_ok() {
         saved = tx.commit().await;
     }

@@ -14,7 +14,11 @@ use crate::clock::CountingEntropy;
 use crate::shorthand::{allocate, change_quantity, create_batch, day, message, reference, sku};
 
 async fn open<S: Store>(fixture: &Fixture<S>) -> UnitOfWork<S::Tx> {
-    UnitOfWork::new(fixture.store.begin().await.expect("a transaction"), Arc::new(CountingEntropy::default()))
+    UnitOfWork::new(
+        fixture.store.begin().await.expect("a transaction"),
+        Arc::new(CountingEntropy::default()),
+        allocation_domain::Strategy::default(),
+    )
 }
 
 /// Rollback on drop: neither tables nor log keep anything.
@@ -26,7 +30,7 @@ pub async fn a_unit_of_work_that_is_dropped_leaves_nothing<S: Store>(fixture: Fi
         uow.load(Wanted::of([&command])).await.expect("a load");
         let product = uow.product_mut(&sku("TABLE")).expect("the product");
         let change = SupplyChange::Quantity(crate::shorthand::stock(0));
-        product.change_supply(&reference("b"), change, &[]).expect("a change");
+        product.change_supply(&reference("b"), &change, &[]).expect("a change");
         assert_eq!(uow.gather().len(), 1);
         // Pending changes are written, not committed.
         uow.losers(&sku("TABLE"), &reference("b"), None, 1).await.expect("a query");
@@ -43,7 +47,7 @@ pub async fn a_unit_of_work_that_is_committed_leaves_everything<S: Store>(fixtur
     let mut uow = open(&fixture).await;
     uow.load(Wanted::of([&create_batch("b", "TABLE", 10, None)])).await.expect("a load");
     let product = uow.product_or_new(&sku("TABLE"));
-    product.create_batch(reference("b"), crate::shorthand::stock(10), None).expect("a batch");
+    product.create_batch(reference("b"), crate::shorthand::stock(10), None, None).expect("a batch");
     uow.gather();
     assert!(uow.commit().await.expect("a commit"));
     let product = fixture.product("TABLE").await;

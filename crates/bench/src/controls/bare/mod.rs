@@ -8,7 +8,8 @@ mod postgres;
 mod sqlite;
 
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_domain::{BatchRef, Event, LineId, LineKey, OrderId, Quantity, Sku};
+use allocation_domain::{Batch, BatchQuantity, BatchRef, Event, LineId, LineKey, OrderId, Quantity, Sku};
+use allocation_service_layer::movements::{Balances, is_to_be_noted};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::wire::{Cause, event_json};
 
@@ -17,7 +18,7 @@ use crate::harness::Bench;
 use crate::http::once;
 use crate::load::{batch, sku};
 use crate::report::real;
-use crate::store::{On, Store};
+use crate::store::{On, STOCK, Store};
 
 /// As many as the program puts into one unit of work.
 const TOGETHER: u64 = 256;
@@ -59,6 +60,16 @@ impl Lot {
         self.version + self.orders.len() as u64
     }
 
+    /// The product's balances as the program notes them, if it would do so after these lines.
+    fn balances(&self) -> Outcome<Option<String>> {
+        if !is_to_be_noted(self.version, self.last()) {
+            return Ok(None);
+        }
+        let (reference, units) = (BatchRef::new(self.batch.as_str())?, BatchQuantity::new(STOCK)?);
+        let batch = Batch { allocated: self.allocated(), ..Batch::new(reference, units, None, 1) };
+        Ok(Some(Balances::of([&batch]).to_json()))
+    }
+
     /// What of its batch is allocated afterwards: the first event made the batch, each other took a unit of it.
     fn allocated(&self) -> u64 {
         self.last() - 1
@@ -78,7 +89,7 @@ impl Template {
         let id = entropy.uuid(clock.now());
         let line = LineKey { order_id: OrderId::new(ORDER)?, line: LineId::default() };
         let (qty, reference) = (Quantity::new(1)?, BatchRef::new(batch(product))?);
-        let event = Event::Allocated { line, accepted: SEQUENCE, qty, reference, split: true };
+        let event = Event::Allocated { line, accepted: SEQUENCE, qty, reference, split: true, held: false };
         let cause = Cause { correlation: id.to_string().into(), actor: "http".into(), traceparent: None };
         let json = event_json(id, &Sku::new(sku(product))?, SEQUENCE, clock.now(), &cause, &event);
         let parts = json.split_once(&SEQUENCE.to_string()).and_then(|(before, rest)| {
@@ -111,8 +122,8 @@ impl Writer {
 
     async fn write(&mut self, lot: &Lot) -> Outcome<()> {
         match self {
-            Self::Sqlite(connection) => Ok(sqlite::write(connection, lot)?),
-            Self::Postgres(prepared) => Ok(postgres::write(prepared, lot).await?),
+            Self::Sqlite(connection) => Ok(sqlite::write(connection, lot, lot.balances()?)?),
+            Self::Postgres(prepared) => Ok(postgres::write(prepared, lot, lot.balances()?).await?),
         }
     }
 }

@@ -16,7 +16,7 @@ const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET 
 /// As the adapter begins.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-const STATEMENTS: [&str; 5] = [
+const STATEMENTS: [&str; 6] = [
     "UPDATE products SET version = $2, changed_at = $4 WHERE sku = $1 AND version = $3",
     "UPDATE batches SET allocated = $3 WHERE sku = $1 AND reference = $2",
     "INSERT INTO lines (sku, accepted, order_id, batch, line, requested, placed, backordered)
@@ -24,6 +24,7 @@ const STATEMENTS: [&str; 5] = [
      FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[]) u(sku, accepted, order_id, batch, line)",
     "INSERT INTO events (sku, sequence, body) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])",
     "INSERT INTO units_of_work (skus, first_sequences, last_sequences) VALUES ($1, $2, $3)",
+    "INSERT INTO balances (sku, sequence, body) VALUES ($1, $2, $3)",
 ];
 
 /// A connection with its statements prepared.
@@ -42,7 +43,7 @@ pub(super) async fn prepare(client: Client) -> Result<Prepared, Error> {
 }
 
 /// One transaction.
-pub(super) async fn write(prepared: &Prepared, lot: &Lot) -> Result<(), Error> {
+pub(super) async fn write(prepared: &Prepared, lot: &Lot, balances: Option<String>) -> Result<(), Error> {
     let Prepared { client, statements } = prepared;
     let count = lot.orders.len();
     let (sku, batch) = (lot.sku.as_str(), lot.batch.as_str());
@@ -53,13 +54,16 @@ pub(super) async fn write(prepared: &Prepared, lot: &Lot) -> Result<(), Error> {
     let lines: Vec<&str> = repeat_n(line.as_str(), count).collect();
     let (version, last, allocated) = (number(lot.version), number(lot.last()), number(lot.allocated()));
     let (one, first_of_it, last_of_it) = (vec![sku], vec![version + 1], vec![last]);
-    let parameters: [Vec<&(dyn ToSql + Sync)>; 5] = [
+    let mut parameters: Vec<Vec<&(dyn ToSql + Sync)>> = vec![
         vec![&sku, &last, &version, &lot.at],
         vec![&sku, &batch, &allocated],
         vec![&skus, &sequences, &lot.orders, &batches, &lines],
         vec![&skus, &sequences, &lot.events],
         vec![&one, &first_of_it, &last_of_it],
     ];
+    if let Some(balances) = &balances {
+        parameters.push(vec![&sku, &last, balances]);
+    }
     // Requests are sent in the order in which their futures are first polled, which is this order.
     let writes =
         statements.iter().zip(&parameters).map(|(statement, parameters)| client.execute(statement, parameters));

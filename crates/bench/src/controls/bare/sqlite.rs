@@ -17,16 +17,24 @@ pub(super) fn open(file: &Path) -> Result<Connection> {
 }
 
 /// One transaction.
-pub(super) fn write(connection: &mut Connection, lot: &Lot) -> Result<()> {
+pub(super) fn write(connection: &mut Connection, lot: &Lot, balances: Option<String>) -> Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
+    let mut newest: Option<i64> = connection
+        .prepare_cached("SELECT newest_event FROM products WHERE sku = ?1")?
+        .query_row([&lot.sku], |row| row.get(0))?;
+    let mut events =
+        connection.prepare_cached("INSERT INTO events (sku, sequence, body, previous) VALUES (?1, ?2, ?3, ?4)")?;
+    for (sequence, event) in lot.sequences().zip(&lot.events) {
+        newest = Some(events.insert((&lot.sku, number(sequence), event, newest))?);
+    }
     let line = LineId::default();
     let line = line.as_str();
     connection
         .prepare_cached(
-            "UPDATE products SET version = ?2, changed_at = ?6, newest_order_id = ?4, newest_line = ?5
+            "UPDATE products SET version = ?2, changed_at = ?6, newest_order_id = ?4, newest_line = ?5, newest_event = ?7
              WHERE sku = ?1 AND version = ?3",
         )?
-        .execute((&lot.sku, number(lot.last()), number(lot.version), lot.orders.last(), line, lot.at))?;
+        .execute((&lot.sku, number(lot.last()), number(lot.version), lot.orders.last(), line, lot.at, newest))?;
     connection.prepare_cached("UPDATE batches SET allocated = ?3 WHERE sku = ?1 AND reference = ?2")?.execute((
         &lot.sku,
         &lot.batch,
@@ -42,9 +50,10 @@ pub(super) fn write(connection: &mut Connection, lot: &Lot) -> Result<()> {
         let before = previous.replace(order);
         lines.execute((&lot.batch, order, &lot.sku, line, number(sequence), before, before.map(|_| line)))?;
     }
-    let mut events = connection.prepare_cached("INSERT INTO events (sku, sequence, body) VALUES (?1, ?2, ?3)")?;
-    for (sequence, event) in lot.sequences().zip(&lot.events) {
-        events.execute((&lot.sku, number(sequence), event))?;
+    if let Some(balances) = balances {
+        connection
+            .prepare_cached("INSERT INTO balances (sku, sequence, position, body) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((&lot.sku, number(lot.last()), newest, balances))?;
     }
     connection.execute_batch("COMMIT")
 }

@@ -1,0 +1,14 @@
+//! What a store has to be told to forget.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::database::StoreResult;
+
+/// Keeps a store from growing with what nobody needs any more.
+#[async_trait]
+pub trait Housekeeping: Send + Sync + 'static {
+    /// Forgets request keys that were remembered longer ago than this, and says how many they were.
+    async fn forget_keys(&self, age: Duration) -> StoreResult<u64>;
+}
