@@ -33,8 +33,8 @@ e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
 
 soak: ## A hundred times the random histories that CI tries, and a minute of contention; takes more than an hour
-	SOAK=100 $(SERVERS) $(CARGO) test --workspace --lib --bins --tests the_model
-	SOAK=100 $(SERVERS) $(CARGO) test --package allocation --test e2e contention
+	SOAK=100 $(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
+	SOAK=100 $(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e contention
 
 lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
 	$(CARGO) fmt --all --check

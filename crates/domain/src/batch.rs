@@ -94,7 +94,7 @@ impl Batch {
 
     /// Units that are neither set aside nor expired.
     pub fn usable(&self) -> u64 {
-        if self.expired { 0 } else { self.quantity.units() - self.quarantined }
+        if self.expired { 0 } else { self.quantity.units().saturating_sub(self.quarantined) }
     }
 
     /// Units that may not be placed.

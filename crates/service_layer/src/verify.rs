@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::ledger::Ledger;
 use allocation_domain::product::StoredProduct;
-use allocation_domain::{AcceptedLine, Batch, BatchRef, Event, Product, Sku};
+use allocation_domain::{AcceptedLine, Batch, BatchRef, Event, Product, Shipped, Sku};
 use time::OffsetDateTime;
 
 use crate::movements::{Balances, NOTED_EVERY, is_to_be_noted};
@@ -174,7 +174,11 @@ fn in_words(line: &AcceptedLine) -> String {
     let mut words = vec![line.state().name().to_owned()];
     for part in &line.parts {
         let place = part.batch.as_ref().map_or_else(|| "waiting".to_owned(), |batch| format!("in {batch}"));
-        words.push(format!("{} {place} since {}", part.qty, part.accepted));
+        let picked = if part.locked { ", being picked" } else { "" };
+        words.push(format!("{} {place} since {}{picked}", part.qty, part.accepted));
+    }
+    for Shipped { batch, qty, returned } in &line.shipped {
+        words.push(format!("{qty} shipped from {batch}, of which {returned} came back"));
     }
     for (units, what) in [
         (line.dropped, "dropped"),
@@ -209,8 +213,8 @@ fn differences_of_batch(batch: &Batch, ledger: &Ledger, placed: Option<(u64, u64
             batch.held, batch.allocated
         ));
     }
-    if batch.placed() > batch.quantity.units() {
-        differ(format!("batch {reference} is oversold: {} of {}", batch.placed(), batch.quantity));
+    if batch.placed() > batch.usable() {
+        differ(format!("batch {reference} is oversold: {} of {}", batch.placed(), batch.usable()));
     }
 }
 

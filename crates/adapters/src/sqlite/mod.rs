@@ -14,7 +14,7 @@ use allocation_domain::{AcceptedLine, Batch, LineKey, Seniority, Sku};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult, Units};
 use allocation_service_layer::wire::parse_date;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
 use time::Date;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
@@ -162,8 +162,14 @@ fn applied(connection: &Connection) -> StoreResult<Vec<(i64, String)>> {
 
 #[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
 fn store_error(error: rusqlite::Error) -> StoreError {
+    let taken = [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_ROWID];
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(error.to_string()),
+        // Somebody else was there first. Whatever else a constraint says no to is our defect.
+        Some(ErrorCode::ConstraintViolation)
+            if error.sqlite_error().is_some_and(|error| taken.contains(&error.extended_code)) =>
+        {
+            StoreError::Conflict(error.to_string())
+        }
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked

@@ -196,11 +196,38 @@ impl Dice {
         request
     }
 
+    /// The same of the warehouse floor.
+    fn question_of_the_floor(&mut self) -> (&'static str, Method, String, Option<Value>) {
+        let (order, batch, sku) = (self.order(), self.batch(), format!("S{}", self.number() % 20));
+        let post = |name, path: String, body| (name, Method::POST, path, Some(body));
+        match self.below(10) {
+            0 | 1 => post("pick", format!("{order}/pick"), json!({})),
+            2 => post("unpick", format!("{order}/unpick"), json!({})),
+            3 | 4 => post("ship", format!("{order}/shipments"), json!({})),
+            5 => {
+                let line = json!({"sku": sku, "qty": 1 + self.below(3), "batch": self.reference()});
+                post("ship", format!("{order}/shipments"), json!({"lines": [line]}))
+            }
+            6 => {
+                let to = self.one(&["quarantine", "restock", "scrap"]);
+                let line = json!({"sku": sku, "qty": 1, "to": to});
+                post("ship", format!("{order}/returns"), json!({"lines": [line]}))
+            }
+            7 => post("quarantine", format!("{batch}/quarantine"), json!({"qty": 1 + self.below(5)})),
+            8 => post("quarantine", format!("{batch}/release"), json!({})),
+            _ => {
+                let kind = self.one(&["damaged", "found", "recount"]);
+                let found = json!({"kind": kind, "qty": 1 + self.below(40), "reason": "counted"});
+                post("adjust", format!("{batch}/adjustments"), found)
+            }
+        }
+    }
+
     /// What a client asks next, by name.
     fn question(&mut self) -> (&'static str, Method, String, Option<Value>) {
         self.asked += 1;
         let number = self.number();
-        match self.below(36) {
+        match self.below(50) {
             0..=7 => ("order", Method::PUT, format!("/v1/orders/o{number}"), Some(self.request(number))),
             8 => ("quote", Method::POST, "/v1/quotes".into(), Some(self.request(number))),
             9 | 10 => ("confirm", Method::POST, format!("{}/confirm", self.order()), None),
@@ -234,8 +261,11 @@ impl Dice {
             }
             24 => ("cancel batch", Method::DELETE, self.batch(), None),
             25 => {
-                let settings =
-                    json!({"queue_cap": self.one(&[Value::Null, json!(50)]), "auto_improve": self.chance(50)});
+                let settings = json!({
+                    "queue_cap": self.one(&[Value::Null, json!(50)]),
+                    "auto_improve": self.chance(50),
+                    "strategy": self.one(&["earliest", "fefo", "fifo", "fewest_splits"]),
+                });
                 ("settings", Method::PUT, format!("/v1/products/{}", self.sku()), Some(settings))
             }
             26 => ("improve", Method::POST, format!("/v1/products/{}/improve", self.sku()), None),
@@ -248,6 +278,7 @@ impl Dice {
                 let line = json!({"orderid": format!("o{number}"), "sku": self.sku(), "qty": 1 + self.below(12)});
                 ("allocate", Method::POST, "/allocate".into(), Some(line))
             }
+            29..=41 => self.question_of_the_floor(),
             _ => {
                 let sku = self.sku();
                 let paths = [
@@ -274,7 +305,11 @@ async fn keep_asking(service: Arc<Service>, mut dice: Dice, time: Duration) -> B
     while clock.monotonic() < time || dice.asked < 40 {
         let (name, method, path, body) = dice.question();
         let asked = now();
-        let answer: Answer = service.send(method.clone(), &path, body.clone()).await;
+        let keyed = ["/shipments", "/returns", "/adjustments"].iter().any(|end| path.ends_with(end));
+        let answer: Answer = match &body {
+            Some(body) if keyed => service.post_new(&path, body.clone()).await,
+            _ => service.send(method.clone(), &path, body.clone()).await,
+        };
         let holds = answer.text.split("\"held_until\":\"").skip(1).map(|rest| rest.split('"').next().unwrap());
         for until in holds {
             assert!(instant(until) > asked, "at {asked} {method} {path} told of a hold that had ended: {answer:?}");
