@@ -279,10 +279,13 @@ impl Present {
 
 /// Products with what is due of them done.
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
-    let mut products = products;
-    for product in &mut products {
-        product.set_usual_strategy(foresight.strategy());
-    }
+    let told = |mut products: Vec<Product>| {
+        for product in &mut products {
+            product.set_usual_strategy(foresight.strategy());
+        }
+        products
+    };
+    let products = told(products);
     let may_be: BTreeSet<Sku> =
         products.iter().filter(|product| product.may_be_due()).map(|product| product.sku().clone()).collect();
     if may_be.is_empty() {
@@ -292,10 +295,7 @@ async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<P
     // What was due of the others may have been done since they were read.
     let others: Vec<Sku> = may_be.into_iter().filter(|sku| !now.contains_key(sku)).collect();
     if !others.is_empty() {
-        let mut read_again = reader.products_named(&others).await?;
-        for product in &mut read_again {
-            product.set_usual_strategy(foresight.strategy());
-        }
+        let read_again = told(reader.products_named(&others).await?);
         now.extend(read_again.into_iter().map(|product| (product.sku().clone(), product)));
     }
     Ok(products.into_iter().map(|product| now.remove(product.sku()).unwrap_or(product)).collect())

@@ -4,6 +4,7 @@ mod event_log;
 mod movements;
 mod reader;
 mod transaction;
+mod writes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -165,7 +166,7 @@ fn store_error(error: tokio_postgres::Error) -> StoreError {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::UNIQUE_VIOLATION,
-        // How an update says that it did not find all its rows; see `transaction.rs`.
+        // How an update says that it did not find all its rows; see `writes.rs`.
         SqlState::DIVISION_BY_ZERO,
     ];
     if conflicts.contains(state) {

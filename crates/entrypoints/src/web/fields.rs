@@ -451,6 +451,13 @@ impl PathFields {
         let value = self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
         faults.required(name, Scalar::Text(value).into())
     }
+
+    /// The batch that `/v1/products/{sku}/batches/{ref}` names.
+    pub(crate) fn batch(&self, faults: &mut Faults) -> Option<(Sku, BatchRef)> {
+        let sku = self.get(faults, "sku");
+        let reference = self.get(faults, "ref");
+        sku.zip(reference)
+    }
 }
 
 /// The parameters of the query string; each must be asked for, as unknown ones are faults.

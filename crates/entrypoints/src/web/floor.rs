@@ -1,15 +1,10 @@
-//! The warehouse floor: picking, shipping, returns, and what is found of a batch.
+//! The warehouse floor: picking, shipping, returns.
 
-use allocation_domain::commands::{
-    AdjustBatch, Adjustment, LineOf, Pick, QuarantineBatch, ReleaseBatch, Return, ReturnItem, ReturnTo, Ship, ShipItem,
-    Unpick,
-};
-use allocation_domain::{AdjustmentKind, BatchQuantity, BatchRef, Command, LineId, OrderId, Quantity, Reason, Sku};
+use allocation_domain::commands::{LineOf, Pick, Return, ReturnItem, ReturnTo, Ship, ShipItem, Unpick};
+use allocation_domain::{BatchRef, Command, LineId, OrderId, Quantity, Sku};
 use allocation_service_layer::Message;
-use allocation_service_layer::handlers::Reply;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +14,6 @@ use super::fields::{Faults, Field, OptionalBody, PathFields, Unknown};
 use super::keyed::Keyed;
 use super::orders::{Order, order};
 use super::problem::{BodyProblems, Problem};
-use super::products::{DeclaredBatch, declared};
 use super::{Caused, MAX_LINES, WebState};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
@@ -28,9 +22,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(unpick_order))
         .routes(routes!(post_shipment))
         .routes(routes!(post_return))
-        .routes(routes!(post_adjustment))
-        .routes(routes!(quarantine))
-        .routes(routes!(release))
 }
 
 /// A line of the order.
@@ -137,38 +128,6 @@ struct ReturnRequest {
     unknown: Unknown,
 }
 
-/// What was found of a batch.
-#[derive(Deserialize, ToSchema)]
-struct AdjustmentRequest {
-    /// `damaged`: so many units are of no use any more; `found`: so many have turned up; `recount`: so many are there in all.
-    #[serde(default)]
-    #[schema(value_type = String, required, example = "damaged")]
-    kind: Field<AdjustmentKind>,
-    /// Units: 1 to 1,000,000,000, and for a recount 0 to 1,000,000,000,000.
-    #[serde(default)]
-    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
-    qty: Field<BatchQuantity>,
-    /// Why, in a few words.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    reason: Field<Reason>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// How much of a batch.
-#[derive(Default, Deserialize, ToSchema)]
-struct SomeUnits {
-    /// Units, 1 to 1,000,000,000; left out: all.
-    #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
 /// The line that item `at` of a list names.
 fn named(faults: &mut Faults, at: usize, sku: Field<Sku>, line: Field<LineId>, unknown: &Unknown) -> Option<LineOf> {
     let prefix = format!("lines[{at}].");
@@ -197,13 +156,6 @@ fn lines_to_pick(faults: &mut Faults, body: PickRequest) -> Vec<LineOf> {
     each(faults, 0, body.lines, |faults, at, line| named(faults, at, line.sku, line.line, &line.unknown))
 }
 
-async fn answer(state: &WebState, order_id: &OrderId, message: Message) -> Result<Json<Order>, Problem> {
-    match state.commands.handle(message).await?? {
-        Reply::Order(reply) => Ok(Json(order(order_id, reply.lines))),
-        _ => Err(Problem::other_reply()),
-    }
-}
-
 /// Releases what an order has on hand to picking.
 ///
 /// It is locked: it keeps its place as long as any other can be found to lose one, and can't be cancelled until it is taken back. Again is fine.
@@ -230,7 +182,7 @@ async fn pick_order(
     let lines = lines_to_pick(&mut faults, body);
     let order_id = faults.or(order_id)?;
     let command = Command::Pick(Pick { order_id: order_id.clone(), lines });
-    answer(&state, &order_id, Message::new(command, cause)).await
+    Ok(Json(order(&order_id, state.order(Message::new(command, cause)).await?.lines)))
 }
 
 /// Takes an order's units back from picking. Again is fine.
@@ -257,7 +209,7 @@ async fn unpick_order(
     let lines = lines_to_pick(&mut faults, body);
     let order_id = faults.or(order_id)?;
     let command = Command::Unpick(Unpick { order_id: order_id.clone(), lines });
-    answer(&state, &order_id, Message::new(command, cause)).await
+    Ok(Json(order(&order_id, state.order(Message::new(command, cause)).await?.lines)))
 }
 
 /// Says that units of an order have left: all that is named, or nothing.
@@ -295,9 +247,9 @@ async fn post_shipment(
     });
     let order_id = faults.or(order_id)?;
     let command = Command::Ship(Ship { order_id: order_id.clone(), items });
-    let answer = answer(&state, &order_id, Message::new(command, cause).with_key(key)).await;
+    let reply = state.order(Message::new(command, cause).with_key(key)).await;
     drop(handling);
-    answer
+    Ok(Json(order(&order_id, reply?.lines)))
 }
 
 /// Says that shipped units have come back: all that is named, or nothing.
@@ -337,132 +289,7 @@ async fn post_return(
     });
     let order_id = faults.or(order_id)?;
     let command = Command::Return(Return { order_id: order_id.clone(), items });
-    let answer = answer(&state, &order_id, Message::new(command, cause).with_key(key)).await;
+    let reply = state.order(Message::new(command, cause).with_key(key)).await;
     drop(handling);
-    answer
-}
-
-/// Corrects what a batch in the warehouse holds.
-///
-/// What it was declared to have stays as it is. When fewer units are left than are placed, lines lose their place as they do when a batch shrinks. The
-/// same request with the same key acts once.
-#[utoipa::path(
-    post, path = "/v1/products/{sku}/batches/{ref}/adjustments", tag = "floor",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference"),
-        ("Idempotency-Key" = String, Header, description = "A name for this request, such as a UUID")
-    ),
-    request_body = AdjustmentRequest,
-    responses(
-        (status = 200, description = "Adjusted", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has not arrived, there are no so many units, or the key is in use", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values, unknown SKU, or the key was used for something else", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn post_adjustment(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-    Keyed { key, body, handling }: Keyed<AdjustmentRequest>,
-) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
-    let kind = faults.required("kind", body.kind);
-    let qty = faults.required("qty", body.qty);
-    let reason = faults.required("reason", body.reason);
-    faults.unknown("", &body.unknown);
-    let adjustment = kind.zip(qty).and_then(|(kind, qty)| adjustment(&mut faults, kind, qty));
-    let ((sku, reference), (adjustment, reason)) = faults.or(sku.zip(reference).zip(adjustment.zip(reason)))?;
-    let command = AdjustBatch { sku: sku.clone(), reference, adjustment, reason };
-    let message = Message::new(Command::AdjustBatch(command), cause).with_key(key);
-    let answer = batch_answer(&state, &sku, message).await;
-    drop(handling);
-    answer
-}
-
-fn adjustment(faults: &mut Faults, kind: AdjustmentKind, qty: BatchQuantity) -> Option<Adjustment> {
-    let some = || Quantity::new(qty.units());
-    let adjustment = match kind {
-        AdjustmentKind::Damaged => some().map(Adjustment::Damaged),
-        AdjustmentKind::Found => some().map(Adjustment::Found),
-        AdjustmentKind::Recount => Ok(Adjustment::Recount(qty)),
-    };
-    adjustment.map_err(|error| faults.add("qty", error.to_string())).ok()
-}
-
-/// Sets units of a batch aside: they are not placed until they are released.
-///
-/// Free ones first; then lines lose their place as they do when a batch shrinks.
-#[utoipa::path(
-    post, path = "/v1/products/{sku}/batches/{ref}/quarantine", tag = "floor",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
-    ),
-    request_body = SomeUnits,
-    responses(
-        (status = 200, description = "Set aside", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has not arrived, or there are no so many units", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn quarantine(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-    OptionalBody(body): OptionalBody<SomeUnits>,
-) -> Result<Response, Problem> {
-    let (sku, reference, qty) = some_units(&path, body)?;
-    let command = Command::QuarantineBatch(QuarantineBatch { sku: sku.clone(), reference, qty });
-    batch_answer(&state, &sku, Message::new(command, cause)).await
-}
-
-/// Gives units free again that were set aside. Whoever waits is served; old placements do not come back.
-#[utoipa::path(
-    post, path = "/v1/products/{sku}/batches/{ref}/release", tag = "floor",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
-    ),
-    request_body = SomeUnits,
-    responses(
-        (status = 200, description = "Free again", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has not arrived, or no so many units were set aside", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn release(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-    OptionalBody(body): OptionalBody<SomeUnits>,
-) -> Result<Response, Problem> {
-    let (sku, reference, qty) = some_units(&path, body)?;
-    let command = Command::ReleaseBatch(ReleaseBatch { sku: sku.clone(), reference, qty });
-    batch_answer(&state, &sku, Message::new(command, cause)).await
-}
-
-fn some_units(path: &PathFields, body: SomeUnits) -> Result<(Sku, BatchRef, Option<Quantity>), Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
-    let qty = faults.optional("qty", body.qty);
-    faults.unknown("", &body.unknown);
-    let (sku, reference) = faults.or(sku.zip(reference))?;
-    Ok((sku, reference, qty))
-}
-
-async fn batch_answer(state: &WebState, sku: &Sku, message: Message) -> Result<Response, Problem> {
-    match state.commands.handle(message).await?? {
-        Reply::Batch(reply) => Ok(declared(sku, &reply)),
-        _ => Err(Problem::other_reply()),
-    }
+    Ok(Json(order(&order_id, reply?.lines)))
 }

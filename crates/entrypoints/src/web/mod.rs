@@ -1,5 +1,6 @@
 //! The web entrypoint: HTTP requests in, commands to the bus, answers out.
 
+mod batches;
 mod events;
 mod fields;
 mod floor;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use allocation_domain::Command;
 use allocation_service_layer::Message;
 use allocation_service_layer::group_commit::Commands;
-use allocation_service_layer::handlers::Verdict;
+use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::{Metrics, RequestLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::event_log::EventLog;
@@ -85,6 +86,22 @@ impl WebState {
     async fn handle(&self, command: Command, cause: Cause) -> Result<Verdict, Problem> {
         self.commands.handle(Message::new(command, cause)).await.map_err(Problem::from)
     }
+
+    /// Has a command about an order handled.
+    async fn order(&self, message: Message) -> Result<OrderReply, Problem> {
+        match self.commands.handle(message).await?? {
+            Reply::Order(reply) => Ok(reply),
+            _ => Err(Problem::other_reply()),
+        }
+    }
+
+    /// Has a command about a batch handled.
+    async fn batch(&self, message: Message) -> Result<BatchReply, Problem> {
+        match self.commands.handle(message).await?? {
+            Reply::Batch(reply) => Ok(reply),
+            _ => Err(Problem::other_reply()),
+        }
+    }
 }
 
 #[derive(OpenApi)]
@@ -99,7 +116,7 @@ impl WebState {
     tags(
         (name = "products", description = "Stock: products and their batches"),
         (name = "orders", description = "Promises: orders and their lines"),
-        (name = "floor", description = "The warehouse floor: picking, shipping, returns, and what is found of a batch"),
+        (name = "floor", description = "The warehouse floor: picking, shipping, returns"),
         (name = "events", description = "The event log as a feed"),
         (name = "original", description = "The routes of the Python original, as its clients speak them"),
         (name = "operations", description = "For those who run it")
@@ -111,6 +128,7 @@ fn documented() -> OpenApiRouter<WebState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(products::routes())
         .merge(movements::routes())
+        .merge(batches::routes())
         .merge(orders::routes())
         .merge(floor::routes())
         .merge(events::routes())

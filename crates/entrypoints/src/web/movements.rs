@@ -261,10 +261,9 @@ async fn list_batch_movements(
     query: QueryFields,
 ) -> Result<Response, Problem> {
     let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
+    let batch = path.batch(&mut faults);
     let asked = Asked::of(query, &headers, &mut faults);
-    let (sku, reference) = faults.or(sku.zip(reference))?;
+    let (sku, reference) = faults.or(batch)?;
     ledger(state, &sku, Some(&reference), asked).await
 }
 
@@ -293,12 +292,11 @@ async fn list_recipients(
     mut query: QueryFields,
 ) -> Result<Json<RecipientPage>, Problem> {
     let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
+    let batch = path.batch(&mut faults);
     let after = query.take::<LineCursor>(&mut faults, "after").map(|LineCursor(key)| key);
     let Limit(limit) = query.take(&mut faults, "limit").unwrap_or_default();
     query.finish(&mut faults);
-    let (sku, reference) = faults.or(sku.zip(reference))?;
+    let (sku, reference) = faults.or(batch)?;
     if state.reader.span(&sku, Some(&reference)).await?.is_none() {
         return Err(unknown(&sku, Some(&reference)));
     }

@@ -2,7 +2,7 @@
 
 use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
 use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Shipped, Sku, Split, Terms};
-use allocation_service_layer::handlers::{OrderReply, Reply};
+use allocation_service_layer::Message;
 use allocation_service_layer::views::{self, AvailabilityView, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
@@ -438,14 +438,6 @@ impl TermsRequest {
     }
 }
 
-/// The reply of a command about an order.
-fn reply(reply: Reply) -> Result<OrderReply, Problem> {
-    match reply {
-        Reply::Order(reply) => Ok(reply),
-        _ => Err(Problem::other_reply()),
-    }
-}
-
 /// Promises the lines named.
 ///
 /// Other lines of the order are left alone. The same request again is answered with the present state and has no effect. Checked in
@@ -475,7 +467,7 @@ async fn put_order(
     };
     let command = faults.or(command)?;
     let order_id = command.order_id().clone();
-    let reply = reply(state.handle(Command::Allocate(command), cause).await??)?;
+    let reply = state.order(Message::new(Command::Allocate(command), cause)).await?;
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(order(&order_id, reply.lines))))
 }
@@ -523,7 +515,7 @@ async fn delete_order(
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
     let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: None, line: None });
-    let reply = reply(state.handle(command, cause).await??)?;
+    let reply = state.order(Message::new(command, cause)).await?;
     Ok(Json(order(&order_id, reply.lines)))
 }
 
@@ -548,7 +540,7 @@ async fn confirm_order(
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
     let command = Command::ConfirmHold(ConfirmHold { order_id: order_id.clone() });
-    let reply = reply(state.handle(command, cause).await??)?;
+    let reply = state.order(Message::new(command, cause)).await?;
     Ok(Json(order(&order_id, reply.lines)))
 }
 
@@ -577,7 +569,7 @@ async fn extend_order(
     faults.unknown("", &body.unknown);
     let (order_id, hold) = faults.or(order_id.zip(hold))?;
     let command = Command::ExtendHold(ExtendHold { order_id: order_id.clone(), hold });
-    let reply = reply(state.handle(command, cause).await??)?;
+    let reply = state.order(Message::new(command, cause)).await?;
     Ok(Json(order(&order_id, reply.lines)))
 }
 
@@ -621,7 +613,7 @@ async fn patch_line(
     faults.unknown("", &body.unknown);
     let (order_id, sku) = faults.or(order_id.zip(sku))?;
     let command = Command::ChangeLine(ChangeLine { sku, line: LineKey { order_id, line }, change });
-    let changed = reply(state.handle(command, cause).await??)?.lines.pop();
+    let changed = state.order(Message::new(command, cause)).await?.lines.pop();
     changed.map(|line| Json(line.into())).ok_or_else(Problem::other_reply)
 }
 
@@ -654,7 +646,7 @@ async fn delete_line(
     query.finish(&mut faults);
     let (order_id, sku) = faults.or(order_id.zip(sku))?;
     let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: Some(sku), line });
-    let reply = reply(state.handle(command, cause).await??)?;
+    let reply = state.order(Message::new(command, cause)).await?;
     Ok(Json(order(&order_id, reply.lines)))
 }
 

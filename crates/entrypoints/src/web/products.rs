@@ -1,23 +1,23 @@
-//! Products, their batches and their queues.
+//! Products and their queues.
 
 use std::cmp::Reverse;
 
-use allocation_domain::commands::{CancelBatch, DeclareBatch, Improve, Precondition, ReceiveBatch, Rest, SetProduct};
+use allocation_domain::commands::{Improve, SetProduct};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Quantity, Settings, Sku, Strategy};
-use allocation_service_layer::handlers::{BatchReply, ProductReply, Reply};
+use allocation_domain::{BatchRef, Command, Settings, Sku, Strategy};
+use allocation_service_layer::handlers::{ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
-use allocation_service_layer::views::{self, BatchView, ProductView, QueueView};
+use allocation_service_layer::views::{self, ProductView, QueueView};
 use allocation_service_layer::wire::date_text;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::batches::Batch;
 use super::fields::{Body, Days, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
 use super::orders::Line;
 use super::problem::{BodyProblems, Problem};
@@ -30,8 +30,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(list_lines))
         .routes(routes!(list_queue))
         .routes(routes!(improve))
-        .routes(routes!(put_batch, delete_batch))
-        .routes(routes!(post_receipt))
         .routes(routes!(list_backlog))
 }
 
@@ -61,128 +59,6 @@ struct ProductSettings {
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
-}
-
-/// What came of a batch.
-#[derive(Deserialize, ToSchema)]
-struct Receipt {
-    /// Units counted, 1 to 1,000,000,000. There may be more than were expected.
-    #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    /// What of those that did not come: `keep` expects them still, as a batch of its own; `cancel` does not.
-    #[serde(default)]
-    #[schema(value_type = String, default = "keep", example = "keep")]
-    rest: Field<Rest>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// What a batch is declared to be.
-#[derive(Deserialize, ToSchema)]
-struct BatchDeclaration {
-    /// Total units, 0 to 1,000,000,000,000.
-    #[serde(default)]
-    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
-    qty: Field<BatchQuantity>,
-    /// When it is expected. `null`: it has arrived. Left out: as before, and a new batch is on hand.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date, example = "2011-01-02")]
-    eta: Field<Eta>,
-    /// The last day on which its units are of use. `null`: they always are. Left out: as before.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
-    expires_on: Field<Eta>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// A batch.
-#[derive(Serialize, ToSchema)]
-struct Batch {
-    /// The shipment's reference.
-    r#ref: String,
-    /// Units it was last declared to have.
-    qty: u64,
-    /// Units there are now: on hand when it has arrived, else incoming.
-    units: u64,
-    /// Of these, units that are set aside or expired, and not placed.
-    unavailable: u64,
-    /// `expected`, `on_hand`, `expired` or `cancelled`.
-    state: &'static str,
-    /// When it is expected; null: arrived.
-    #[schema(format = Date)]
-    eta: Option<String>,
-    /// The last day on which its units are of use; null: they always are.
-    #[schema(format = Date)]
-    expires_on: Option<String>,
-    /// Units placed for holds.
-    held: u64,
-    /// Units allocated from it.
-    allocated: u64,
-    /// Units nobody has been promised.
-    free: u64,
-}
-
-impl From<&BatchView> for Batch {
-    fn from(view: &BatchView) -> Self {
-        Self {
-            r#ref: view.reference.to_string(),
-            qty: view.qty,
-            units: view.units,
-            unavailable: view.unavailable,
-            state: view.state.name(),
-            eta: view.eta.map(date_text),
-            expires_on: view.expires_on.map(date_text),
-            held: view.held,
-            allocated: view.allocated,
-            free: view.free,
-        }
-    }
-}
-
-/// A batch after a command about it, and the lines that moved or lost their place.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeclaredBatch {
-    /// The product.
-    sku: String,
-    #[serde(flatten)]
-    batch: Batch,
-    /// What of a receipt is still expected, as a batch of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rest: Option<Batch>,
-    /// Lines that lost their place in this batch, the first thousand.
-    displaced: Vec<DisplacedLine>,
-    /// How many lost their place.
-    displaced_total: u64,
-}
-
-/// A line that lost its place.
-#[derive(Serialize, ToSchema)]
-struct DisplacedLine {
-    /// The order.
-    order_id: String,
-    /// Which of its lines.
-    line: String,
-    /// Units that lost their place.
-    qty: u64,
-    /// Where they are now.
-    to: Vec<Moved>,
-    /// How many of them wait.
-    backordered: u64,
-    /// They were held, and the hold could not be kept.
-    lapsed: bool,
-}
-
-/// Units that went to another batch.
-#[derive(Serialize, ToSchema)]
-struct Moved {
-    /// The batch.
-    batch: String,
-    /// Units.
-    qty: u64,
 }
 
 /// A product's numbers and open batches.
@@ -373,166 +249,11 @@ async fn improve(
     }
 }
 
-/// Says that an expected batch has come.
-///
-/// It is on hand from then on, with the units that were counted. Lines that these do not cover lose their place, those accepted last first.
-#[utoipa::path(
-    post, path = "/v1/products/{sku}/batches/{ref}/receipts", tag = "products",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
-    ),
-    request_body = Receipt,
-    responses(
-        (status = 200, description = "Received", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not expected, or the rest's reference is taken", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn post_receipt(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-    Body(body): Body<Receipt>,
-) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
-    let qty = faults.required("qty", body.qty);
-    let rest = faults.optional("rest", body.rest).unwrap_or(Rest::Keep);
-    faults.unknown("", &body.unknown);
-    let ((sku, reference), qty) = faults.or(sku.zip(reference).zip(qty))?;
-    let command = Command::ReceiveBatch(ReceiveBatch { sku: sku.clone(), reference, qty, rest });
-    match state.handle(command, cause).await?? {
-        Reply::Batch(reply) => Ok(declared(&sku, &reply)),
-        _ => Err(Problem::other_reply()),
-    }
-}
-
-/// Says that an expected batch will never come.
-///
-/// Whoever had a place in it gets other free stock at once, or waits. Again is fine.
-#[utoipa::path(
-    delete, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
-    ),
-    responses(
-        (status = 200, description = "Cancelled", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has arrived", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn delete_batch(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
-    let (sku, reference) = faults.or(sku.zip(reference))?;
-    let command = Command::CancelBatch(CancelBatch { sku: sku.clone(), reference });
-    match state.handle(command, cause).await?? {
-        Reply::Batch(reply) => Ok(declared(&sku, &reply)),
-        _ => Err(Problem::other_reply()),
-    }
-}
-
-/// Declares a batch.
-///
-/// Creates it, or changes a known one to what is said. The same again changes nothing. When it shrinks below what is allocated from
-/// it, the newest lines lose their place first; they move at once wherever free stock can take them, else they wait.
-#[utoipa::path(
-    put, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference"),
-        ("If-Match" = Option<String>, Header, description = "Go on only if the declaration still has this `ETag`")
-    ),
-    request_body = BatchDeclaration,
-    responses(
-        (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 409, description = "An ETA for a batch that has arrived, fewer units than have left it, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn put_batch(
-    State(state): State<WebState>,
-    path: PathFields,
-    headers: HeaderMap,
-    Caused(cause): Caused,
-    Body(body): Body<BatchDeclaration>,
-) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let reference = path.get::<BatchRef>(&mut faults, "ref");
-    let qty = faults.required("qty", body.qty);
-    let eta = faults.optional("eta", body.eta);
-    let expires_on = faults.optional("expires_on", body.expires_on);
-    faults.unknown("", &body.unknown);
-    let (sku, reference, qty) = faults.or(sku.zip(reference).zip(qty).map(|((s, r), q)| (s, r, q)))?;
-
-    let precondition = precondition(&headers);
-    let command =
-        Command::DeclareBatch(DeclareBatch { sku: sku.clone(), reference, qty, eta, expires_on, precondition });
-    match state.handle(command, cause).await?? {
-        Reply::Batch(reply) => Ok(declared(&sku, &reply)),
-        _ => Err(Problem::other_reply()),
-    }
-}
-
-fn status_of(declared: Declared) -> StatusCode {
+pub(super) fn status_of(declared: Declared) -> StatusCode {
     match declared {
         Declared::New => StatusCode::CREATED,
         Declared::Changed | Declared::Same => StatusCode::OK,
     }
-}
-
-pub(super) fn declared(sku: &Sku, reply: &BatchReply) -> Response {
-    let status = status_of(reply.declared);
-    let body = DeclaredBatch {
-        sku: sku.to_string(),
-        batch: Batch::from(&reply.batch),
-        rest: reply.rest.as_ref().map(Batch::from),
-        displaced: reply
-            .displaced
-            .iter()
-            .map(|displaced| DisplacedLine {
-                order_id: displaced.line.order_id.to_string(),
-                line: displaced.line.line.to_string(),
-                qty: displaced.qty.units(),
-                to: displaced.to.iter().map(|(batch, qty)| Moved { batch: batch.to_string(), qty: *qty }).collect(),
-                backordered: displaced.backordered,
-                lapsed: displaced.lapsed,
-            })
-            .collect(),
-        displaced_total: reply.displaced_total,
-    };
-    (status, [(header::ETAG, format!("\"{}\"", reply.batch.revision))], Json(body)).into_response()
-}
-
-/// Reads `If-Match`. Tags that are not ours match nothing.
-fn precondition(headers: &HeaderMap) -> Precondition {
-    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
-    if given.peek().is_none() {
-        return Precondition::None;
-    }
-    let tags: Vec<&str> =
-        given.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).collect();
-    if tags.contains(&"*") {
-        return Precondition::Exists;
-    }
-    let ours = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
-    Precondition::Revision(tags.iter().filter_map(ours).collect())
 }
 
 /// A product's numbers and its open batches.

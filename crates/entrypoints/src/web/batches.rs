@@ -1,0 +1,445 @@
+//! Batches: what they are declared to be, that they come or never will, and what is found of them in the warehouse.
+
+use allocation_domain::commands::{
+    AdjustBatch, Adjustment, CancelBatch, DeclareBatch, Precondition, QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest,
+};
+use allocation_domain::{AdjustmentKind, BatchQuantity, BatchRef, Command, Eta, Quantity, Reason, Sku};
+use allocation_service_layer::Message;
+use allocation_service_layer::handlers::BatchReply;
+use allocation_service_layer::views::BatchView;
+use allocation_service_layer::wire::date_text;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::fields::{Body, Faults, Field, OptionalBody, PathFields, Unknown};
+use super::keyed::Keyed;
+use super::problem::{BodyProblems, Problem};
+use super::products::status_of;
+use super::{Caused, WebState};
+
+pub(super) fn routes() -> OpenApiRouter<WebState> {
+    OpenApiRouter::new()
+        .routes(routes!(put_batch, delete_batch))
+        .routes(routes!(post_receipt))
+        .routes(routes!(post_adjustment))
+        .routes(routes!(quarantine))
+        .routes(routes!(release))
+}
+
+/// What came of a batch.
+#[derive(Deserialize, ToSchema)]
+struct Receipt {
+    /// Units counted, 1 to 1,000,000,000. There may be more than were expected.
+    #[serde(default)]
+    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
+    qty: Field<Quantity>,
+    /// What of those that did not come: `keep` expects them still, as a batch of its own; `cancel` does not.
+    #[serde(default)]
+    #[schema(value_type = String, default = "keep", example = "keep")]
+    rest: Field<Rest>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// What a batch is declared to be.
+#[derive(Deserialize, ToSchema)]
+struct BatchDeclaration {
+    /// Total units, 0 to 1,000,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
+    qty: Field<BatchQuantity>,
+    /// When it is expected. `null`: it has arrived. Left out: as before, and a new batch is on hand.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date, example = "2011-01-02")]
+    eta: Field<Eta>,
+    /// The last day on which its units are of use. `null`: they always are. Left out: as before.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    expires_on: Field<Eta>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// A batch.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Batch {
+    /// The shipment's reference.
+    r#ref: String,
+    /// Units it was last declared to have.
+    qty: u64,
+    /// Units there are now: on hand when it has arrived, else incoming.
+    units: u64,
+    /// Of these, units that are set aside or expired, and not placed.
+    unavailable: u64,
+    /// `expected`, `on_hand`, `expired` or `cancelled`.
+    state: &'static str,
+    /// When it is expected; null: arrived.
+    #[schema(format = Date)]
+    eta: Option<String>,
+    /// The last day on which its units are of use; null: they always are.
+    #[schema(format = Date)]
+    expires_on: Option<String>,
+    /// Units placed for holds.
+    held: u64,
+    /// Units allocated from it.
+    allocated: u64,
+    /// Units nobody has been promised.
+    free: u64,
+}
+
+impl From<&BatchView> for Batch {
+    fn from(view: &BatchView) -> Self {
+        Self {
+            r#ref: view.reference.to_string(),
+            qty: view.qty,
+            units: view.units,
+            unavailable: view.unavailable,
+            state: view.state.name(),
+            eta: view.eta.map(date_text),
+            expires_on: view.expires_on.map(date_text),
+            held: view.held,
+            allocated: view.allocated,
+            free: view.free,
+        }
+    }
+}
+
+/// A batch after a command about it, and the lines that moved or lost their place.
+#[derive(Serialize, ToSchema)]
+struct DeclaredBatch {
+    /// The product.
+    sku: String,
+    #[serde(flatten)]
+    batch: Batch,
+    /// What of a receipt is still expected, as a batch of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rest: Option<Batch>,
+    /// Lines that lost their place in this batch, the first thousand.
+    displaced: Vec<DisplacedLine>,
+    /// How many lost their place.
+    displaced_total: u64,
+}
+
+/// A line that lost its place.
+#[derive(Serialize, ToSchema)]
+struct DisplacedLine {
+    /// The order.
+    order_id: String,
+    /// Which of its lines.
+    line: String,
+    /// Units that lost their place.
+    qty: u64,
+    /// Where they are now.
+    to: Vec<Moved>,
+    /// How many of them wait.
+    backordered: u64,
+    /// They were held, and the hold could not be kept.
+    lapsed: bool,
+}
+
+/// Units that went to another batch.
+#[derive(Serialize, ToSchema)]
+struct Moved {
+    /// The batch.
+    batch: String,
+    /// Units.
+    qty: u64,
+}
+
+/// What was found of a batch.
+#[derive(Deserialize, ToSchema)]
+struct AdjustmentRequest {
+    /// `damaged`: so many units are of no use any more; `found`: so many have turned up; `recount`: so many are there in all.
+    #[serde(default)]
+    #[schema(value_type = String, required, example = "damaged")]
+    kind: Field<AdjustmentKind>,
+    /// Units: 1 to 1,000,000,000, and for a recount 0 to 1,000,000,000,000.
+    #[serde(default)]
+    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
+    qty: Field<BatchQuantity>,
+    /// Why, in a few words.
+    #[serde(default)]
+    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
+    reason: Field<Reason>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// How much of a batch.
+#[derive(Default, Deserialize, ToSchema)]
+struct SomeUnits {
+    /// Units, 1 to 1,000,000,000; left out: all.
+    #[serde(default)]
+    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
+    qty: Field<Quantity>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// Says that an expected batch has come.
+///
+/// It is on hand from then on, with the units that were counted. Lines that these do not cover lose their place, those accepted last first.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/batches/{ref}/receipts", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    request_body = Receipt,
+    responses(
+        (status = 200, description = "Received", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not expected, or the rest's reference is taken", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
+    )
+)]
+async fn post_receipt(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    Body(body): Body<Receipt>,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let batch = path.batch(&mut faults);
+    let qty = faults.required("qty", body.qty);
+    let rest = faults.optional("rest", body.rest).unwrap_or(Rest::Keep);
+    faults.unknown("", &body.unknown);
+    let ((sku, reference), qty) = faults.or(batch.zip(qty))?;
+    let command = Command::ReceiveBatch(ReceiveBatch { sku, reference, qty, rest });
+    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+}
+
+/// Says that an expected batch will never come.
+///
+/// Whoever had a place in it gets other free stock at once, or waits. Again is fine.
+#[utoipa::path(
+    delete, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    responses(
+        (status = 200, description = "Cancelled", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has arrived", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn delete_batch(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let batch = path.batch(&mut faults);
+    let (sku, reference) = faults.or(batch)?;
+    let command = Command::CancelBatch(CancelBatch { sku, reference });
+    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+}
+
+/// Declares a batch.
+///
+/// Creates it, or changes a known one to what is said. The same again changes nothing. When it shrinks below what is allocated from
+/// it, the newest lines lose their place first; they move at once wherever free stock can take them, else they wait.
+#[utoipa::path(
+    put, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference"),
+        ("If-Match" = Option<String>, Header, description = "Go on only if the declaration still has this `ETag`")
+    ),
+    request_body = BatchDeclaration,
+    responses(
+        (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 409, description = "An ETA for a batch that has arrived, fewer units than have left it, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
+    )
+)]
+async fn put_batch(
+    State(state): State<WebState>,
+    path: PathFields,
+    headers: HeaderMap,
+    Caused(cause): Caused,
+    Body(body): Body<BatchDeclaration>,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let batch = path.batch(&mut faults);
+    let qty = faults.required("qty", body.qty);
+    let eta = faults.optional("eta", body.eta);
+    let expires_on = faults.optional("expires_on", body.expires_on);
+    faults.unknown("", &body.unknown);
+    let ((sku, reference), qty) = faults.or(batch.zip(qty))?;
+
+    let precondition = precondition(&headers);
+    let command = Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, precondition });
+    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+}
+
+fn declared(reply: &BatchReply) -> Response {
+    let status = status_of(reply.declared);
+    let body = DeclaredBatch {
+        sku: reply.sku.to_string(),
+        batch: Batch::from(&reply.batch),
+        rest: reply.rest.as_ref().map(Batch::from),
+        displaced: reply
+            .displaced
+            .iter()
+            .map(|displaced| DisplacedLine {
+                order_id: displaced.line.order_id.to_string(),
+                line: displaced.line.line.to_string(),
+                qty: displaced.qty.units(),
+                to: displaced.to.iter().map(|(batch, qty)| Moved { batch: batch.to_string(), qty: *qty }).collect(),
+                backordered: displaced.backordered,
+                lapsed: displaced.lapsed,
+            })
+            .collect(),
+        displaced_total: reply.displaced_total,
+    };
+    (status, [(header::ETAG, format!("\"{}\"", reply.batch.revision))], Json(body)).into_response()
+}
+
+/// Reads `If-Match`. Tags that are not ours match nothing.
+fn precondition(headers: &HeaderMap) -> Precondition {
+    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
+    if given.peek().is_none() {
+        return Precondition::None;
+    }
+    let tags: Vec<&str> =
+        given.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).collect();
+    if tags.contains(&"*") {
+        return Precondition::Exists;
+    }
+    let ours = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+    Precondition::Revision(tags.iter().filter_map(ours).collect())
+}
+
+/// Corrects what a batch in the warehouse holds.
+///
+/// What it was declared to have stays as it is. When fewer units are left than are placed, lines lose their place as they do when a batch shrinks. The
+/// same request with the same key acts once.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/batches/{ref}/adjustments", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = String, Header, description = "A name for this request, such as a UUID")
+    ),
+    request_body = AdjustmentRequest,
+    responses(
+        (status = 200, description = "Adjusted", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not arrived, there are no so many units, or the key is in use", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values, unknown SKU, or the key was used for something else", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
+    )
+)]
+async fn post_adjustment(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    Keyed { key, body, handling }: Keyed<AdjustmentRequest>,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::default();
+    let batch = path.batch(&mut faults);
+    let kind = faults.required("kind", body.kind);
+    let qty = faults.required("qty", body.qty);
+    let reason = faults.required("reason", body.reason);
+    faults.unknown("", &body.unknown);
+    let adjustment = kind.zip(qty).and_then(|(kind, qty)| adjustment(&mut faults, kind, qty));
+    let ((sku, reference), (adjustment, reason)) = faults.or(batch.zip(adjustment.zip(reason)))?;
+    let command = AdjustBatch { sku, reference, adjustment, reason };
+    let message = Message::new(Command::AdjustBatch(command), cause).with_key(key);
+    let reply = state.batch(message).await;
+    drop(handling);
+    Ok(declared(&reply?))
+}
+
+fn adjustment(faults: &mut Faults, kind: AdjustmentKind, qty: BatchQuantity) -> Option<Adjustment> {
+    let some = || Quantity::new(qty.units());
+    let adjustment = match kind {
+        AdjustmentKind::Damaged => some().map(Adjustment::Damaged),
+        AdjustmentKind::Found => some().map(Adjustment::Found),
+        AdjustmentKind::Recount => Ok(Adjustment::Recount(qty)),
+    };
+    adjustment.map_err(|error| faults.add("qty", error.to_string())).ok()
+}
+
+/// Sets units of a batch aside: they are not placed until they are released.
+///
+/// Free ones first; then lines lose their place as they do when a batch shrinks.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/batches/{ref}/quarantine", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    request_body = SomeUnits,
+    responses(
+        (status = 200, description = "Set aside", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not arrived, or there are no so many units", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
+    )
+)]
+async fn quarantine(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    OptionalBody(body): OptionalBody<SomeUnits>,
+) -> Result<Response, Problem> {
+    let (sku, reference, qty) = some_units(&path, body)?;
+    let command = Command::QuarantineBatch(QuarantineBatch { sku, reference, qty });
+    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+}
+
+/// Gives units free again that were set aside. Whoever waits is served; old placements do not come back.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/batches/{ref}/release", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The product"),
+        ("ref" = String, Path, description = "The shipment's reference")
+    ),
+    request_body = SomeUnits,
+    responses(
+        (status = 200, description = "Free again", body = DeclaredBatch, headers(("ETag" = String))),
+        (status = 404, description = "Unknown batch", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not arrived, or no so many units were set aside", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
+    )
+)]
+async fn release(
+    State(state): State<WebState>,
+    path: PathFields,
+    Caused(cause): Caused,
+    OptionalBody(body): OptionalBody<SomeUnits>,
+) -> Result<Response, Problem> {
+    let (sku, reference, qty) = some_units(&path, body)?;
+    let command = Command::ReleaseBatch(ReleaseBatch { sku, reference, qty });
+    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+}
+
+fn some_units(path: &PathFields, body: SomeUnits) -> Result<(Sku, BatchRef, Option<Quantity>), Problem> {
+    let mut faults = Faults::default();
+    let batch = path.batch(&mut faults);
+    let qty = faults.optional("qty", body.qty);
+    faults.unknown("", &body.unknown);
+    let (sku, reference) = faults.or(batch)?;
+    Ok((sku, reference, qty))
+}
