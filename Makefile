@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SERVERS = $(CARGO) build --locked --workspace --all-targets && $(TARGET)/debug/with-servers
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit-tests integration-tests e2e-tests soak lint openapi bench up down logs image clean
+.PHONY: help build run test unit-tests integration-tests e2e-tests year soak lint openapi bench up down logs image clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
@@ -32,9 +32,13 @@ integration-tests: ## Stores: schema, repository, unit of work, event log
 e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
 
+year: ## Replay a year in the life of a warehouse, and print it month by month
+	$(SERVERS) $(CARGO) test --package allocation-adapters --test stores a_year -- --nocapture
+
+soak: export SOAK = 100
 soak: ## A hundred times the random histories that CI tries, and a minute of contention; takes more than an hour
-	SOAK=100 $(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
-	SOAK=100 $(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e contention
+	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
+	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e contention
 
 lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
 	$(CARGO) fmt --all --check

@@ -2,13 +2,15 @@
 //! that does not fit is a damaged store.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, OrderId, Part, Quantity, Seniority, Settings,
-    Shipped, Sku, Split, Strategy, Terms,
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Eta, LineId, LineKey, Location, Locations, OrderId, Part, Quantity,
+    Seniority, Settings, Shipped, Sku, Split, Strategy, Terms,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
+use allocation_service_layer::wire::parse_levels;
 use time::{Date, OffsetDateTime};
 
 pub(crate) fn damaged(what: impl std::fmt::Display) -> StoreError {
@@ -68,6 +70,9 @@ pub(crate) struct ProductRow<'a> {
     pub(crate) strategy: Option<&'a str>,
     pub(crate) min_days: i32,
     pub(crate) requires_expiry: bool,
+    pub(crate) overdue_days: Option<i32>,
+    pub(crate) levels: Option<&'a str>,
+    pub(crate) low: Option<&'a str>,
 }
 
 impl ProductRow<'_> {
@@ -83,10 +88,13 @@ impl ProductRow<'_> {
                 strategy: self.strategy.map(strategy).transpose()?,
                 min_days: days(self.min_days)?,
                 requires_expiry: self.requires_expiry,
+                overdue_days: self.overdue_days.map(days).transpose()?,
+                levels: self.levels.map(parse_levels).transpose().map_err(damaged)?.unwrap_or_default(),
             },
             backordered: count(self.backordered)?,
             queued: count(self.queued)?,
             out_of_stock_raised: self.out_of_stock_raised,
+            low: self.low.map_or(Ok(BTreeSet::new()), |names| names.split('\n').map(location).collect())?,
             batches: Vec::new(),
         })
     }
@@ -95,6 +103,7 @@ impl ProductRow<'_> {
 /// A batch's columns.
 pub(crate) struct BatchRow<'a> {
     pub(crate) reference: &'a str,
+    pub(crate) location: &'a str,
     pub(crate) quantity: i64,
     pub(crate) declared: i64,
     pub(crate) quarantined: i64,
@@ -112,6 +121,7 @@ impl BatchRow<'_> {
     pub(crate) fn batch(self) -> StoreResult<Batch> {
         Ok(Batch {
             reference: reference(self.reference)?,
+            location: location(self.location)?,
             quantity: BatchQuantity::new(count(self.quantity)?).map_err(damaged)?,
             declared: BatchQuantity::new(count(self.declared)?).map_err(damaged)?,
             quarantined: count(self.quarantined)?,
@@ -148,6 +158,8 @@ pub(crate) struct LineRow<'a> {
     pub(crate) in_parts: bool,
     pub(crate) shipped: Option<i64>,
     pub(crate) min_days: Option<i32>,
+    pub(crate) over_locations: Option<bool>,
+    pub(crate) locations: Option<&'a str>,
 }
 
 /// A line as read from its row. Its units may still have to be fetched.
@@ -161,12 +173,19 @@ pub(crate) struct ReadLine {
 impl LineRow<'_> {
     pub(crate) fn line(self) -> StoreResult<ReadLine> {
         let accepted = count(self.accepted)?;
-        let split = match self.min_split {
-            Some(0) => Split::Never,
-            least => Split::Parts(quantity(least.unwrap_or(1))?),
+        let split = match (self.min_split, self.over_locations) {
+            (Some(0), _) => Split::Never,
+            (least, Some(true)) => Split::OverLocations(quantity(least.unwrap_or(1))?),
+            (least, _) => Split::Parts(quantity(least.unwrap_or(1))?),
         };
-        let min_days = self.min_days.map(days).transpose()?;
-        let terms = Terms { priority: self.priority, by: self.by, not_before: self.not_before, split, min_days };
+        let terms = Terms {
+            priority: self.priority,
+            by: self.by,
+            not_before: self.not_before,
+            split,
+            min_days: self.min_days.map(days).transpose()?,
+            locations: self.locations.map(accepted_locations).transpose()?,
+        };
         let requested = quantity(self.requested)?;
         let mut line = AcceptedLine::new(line_key(self.order_id, self.line)?, requested, accepted, terms);
         let units = |number: Option<i64>| count(number.unwrap_or(0));
@@ -185,6 +204,22 @@ impl LineRow<'_> {
         }
         Ok(ReadLine { line, in_parts: self.in_parts, has_shipped: self.shipped.is_some() })
     }
+}
+
+/// The name of a location. The usual one is shared, since nearly every batch is there.
+pub(crate) fn location(name: &str) -> StoreResult<Location> {
+    let usual = Location::default();
+    if name == usual.as_str() { Ok(usual) } else { Location::new(name).map_err(damaged) }
+}
+
+fn accepted_locations(names: &str) -> StoreResult<Locations> {
+    Locations::new(names.split('\n').map(location).collect::<StoreResult<_>>()?).map_err(damaged)
+}
+
+/// Names of locations, a line for each, as no name has a line break in it; none of them: nothing.
+pub(crate) fn names<'a>(mut locations: impl Iterator<Item = &'a Location>) -> Option<String> {
+    let first = locations.next()?.to_string();
+    Some(locations.fold(first, |names, location| names + "\n" + location.as_str()))
 }
 
 fn days(number: i32) -> StoreResult<u16> {
@@ -242,7 +277,11 @@ pub(crate) fn rare(count: u64) -> Option<i64> {
 pub(crate) fn min_split(split: Split) -> Option<i64> {
     match split {
         Split::Never => Some(0),
-        Split::Parts(least) if least == Quantity::ONE => None,
-        Split::Parts(least) => Some(number(least.units())),
+        Split::Parts(least) | Split::OverLocations(least) => (least != Quantity::ONE).then(|| number(least.units())),
     }
+}
+
+/// `over_locations` as it is stored.
+pub(crate) fn over_locations(split: Split) -> Option<bool> {
+    matches!(split, Split::OverLocations(_)).then_some(true)
 }

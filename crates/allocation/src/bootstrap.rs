@@ -6,7 +6,6 @@ use std::sync::Arc;
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_domain::Strategy;
 use allocation_service_layer::group_commit::{Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
@@ -15,7 +14,7 @@ use allocation_service_layer::ports::database::{self, StoreResult};
 use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
-use allocation_service_layer::{Message, MessageBus};
+use allocation_service_layer::{Message, MessageBus, Usual};
 use tokio::sync::{oneshot, watch};
 
 use crate::Failure;
@@ -40,7 +39,7 @@ impl Ambient {
 #[derive(Clone)]
 pub(crate) struct Store {
     kind: StoreKind,
-    strategy: Strategy,
+    usual: Usual,
     pub(crate) ambient: Ambient,
 }
 
@@ -80,7 +79,7 @@ impl Store {
                 StoreKind::Postgres(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)
             }
         };
-        Ok(Self { kind, strategy: config.strategy, ambient })
+        Ok(Self { kind, usual: config.usual.clone(), ambient })
     }
 
     /// Opens the store, and brings its schema up to date unless that is switched off.
@@ -136,7 +135,7 @@ impl Store {
 
     fn bus<D: database::Database>(&self, database: D) -> MessageBus<D> {
         let Ambient { clock, entropy, metrics } = self.ambient.clone();
-        MessageBus::new(database, clock, entropy, metrics).with_strategy(self.strategy)
+        MessageBus::new(database, clock, entropy, metrics).with_usual(self.usual.clone())
     }
 
     /// Starts the lane that all commands of this process go through.

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use allocation_domain::Strategy;
+use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
+use allocation_service_layer::{TimeZones, Usual};
+use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -61,8 +63,10 @@ const VARIABLES: &[Variable] = &[
     plain(
         "STRATEGY",
         "earliest",
-        "Which batches go first unless a product says otherwise: earliest, fefo, fifo, fewest_splits",
+        "Which batches go first unless a product says otherwise: earliest, fefo, fifo, fewest_splits, location_priority",
     ),
+    plain("TIME_ZONE", "UTC", "The time zone of locations of which nothing else is said, such as Europe/Berlin"),
+    plain("TIME_ZONES", "", "Time zones of other locations, such as auckland=Pacific/Auckland,lima=America/Lima"),
     plain("KEY_HOURS", "24", "For how long an Idempotency-Key is remembered at least"),
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
     plain(
@@ -120,7 +124,7 @@ pub(crate) struct Config {
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
     pub(crate) keep_keys: Duration,
-    pub(crate) strategy: Strategy,
+    pub(crate) usual: Usual,
     pub(crate) log: String,
     given: BTreeMap<&'static str, String>,
 }
@@ -178,11 +182,7 @@ impl Config {
                 waiting: values.number("QUEUE_LENGTH", 1, 1_000_000)?,
                 age: Duration::from_secs(values.number("QUEUE_SECONDS", 1, 3_600)? as u64),
             },
-            strategy: {
-                let name = values.text("STRATEGY");
-                let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
-                known.ok_or_else(|| BadVariable::new("STRATEGY", "must be earliest, fefo, fifo or fewest_splits"))?
-            },
+            usual: Usual { strategy: values.strategy()?, time_zones: values.time_zones()? },
             keep_keys: Duration::from_secs(values.number("KEY_HOURS", 1, 8_760)? as u64 * 3_600),
             log: values.text("LOG").to_owned(),
             given: values.0,
@@ -242,6 +242,30 @@ impl Values {
             "off" | "false" | "no" | "0" => Ok(false),
             _ => Err(BadVariable::new(name, "must be on or off")),
         }
+    }
+
+    fn strategy(&self) -> Result<Strategy, BadVariable> {
+        let name = self.text("STRATEGY");
+        let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
+        let must = || format!("must be one of {}", Strategy::ALL.map(Strategy::name).join(", "));
+        known.ok_or_else(|| BadVariable::new("STRATEGY", must()))
+    }
+
+    fn time_zones(&self) -> Result<TimeZones, BadVariable> {
+        let zone = |variable: &str, name: &str| {
+            TimeZone::get(name).map_err(|_| BadVariable::new(variable, format!("{name:?} is no time zone")))
+        };
+        let must = "must be like location=Area/City, with commas between several";
+        let mut elsewhere = BTreeMap::new();
+        for pair in self.text("TIME_ZONES").split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (location, name) = pair.split_once('=').ok_or_else(|| BadVariable::new("TIME_ZONES", must))?;
+            let named = |error| BadVariable::new("TIME_ZONES", format!("location {location:?} {error}"));
+            let location = Location::new(location.trim()).map_err(named)?;
+            if elsewhere.insert(location, zone("TIME_ZONES", name.trim())?).is_some() {
+                return Err(BadVariable::new("TIME_ZONES", "names a location twice"));
+            }
+        }
+        Ok(TimeZones::new(zone("TIME_ZONE", self.text("TIME_ZONE"))?, elsewhere))
     }
 
     fn database(&self) -> Result<Database, BadVariable> {
@@ -395,6 +419,11 @@ mod tests {
             ("WEB", "maybe"),
             ("BATCH", "many"),
             ("QUEUE_SECONDS", "-1"),
+            ("STRATEGY", "lifo"),
+            ("TIME_ZONE", "Europe/Atlantis"),
+            ("TIME_ZONES", "berlin"),
+            ("TIME_ZONES", "berlin=Europe/Atlantis"),
+            ("TIME_ZONES", "berlin=Europe/Berlin,berlin=Europe/Rome"),
         ] {
             assert_eq!(config(&[(name, value)]).unwrap_err().variable, name, "{value}");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allocation_domain::commands::{Allocate, DeclareBatch, Precondition, WhenShort};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchQuantity, BatchRef, Command, LineId, OrderId, Quantity, Rejection, Sku, Terms};
+use allocation_domain::{BatchQuantity, BatchRef, Command, LineId, Location, OrderId, Quantity, Rejection, Sku, Terms};
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::wire::{Cause, parse_date};
@@ -25,7 +25,7 @@ const TOGETHER: usize = 2_048;
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// `ref,sku,qty,eta`
+    /// `ref,sku,qty,eta`, and perhaps `expires_on` and `location`
     Batches,
     /// `order_id,sku,qty`; what to do with an order that there is not enough for.
     Orders(WhenShort),
@@ -190,7 +190,7 @@ struct Columns(Vec<Option<usize>>);
 impl Columns {
     fn find(kind: Kind, headers: &StringRecord) -> Result<Self, Failure> {
         let (needed, optional): (&[&str], &[&str]) = match kind {
-            Kind::Batches => (&["ref", "sku", "qty"], &["eta", "expires_on"]),
+            Kind::Batches => (&["ref", "sku", "qty"], &["eta", "expires_on", "location"]),
             Kind::Orders(_) => (&["order_id", "sku", "qty"], &[]),
         };
         let place = |name: &&str| headers.iter().position(|header| header.trim_start_matches('\u{feff}') == *name);
@@ -226,6 +226,10 @@ impl Columns {
             // A file with the column says of every batch whether it has arrived, or expires.
             eta: self.0[3].map(|_| eta),
             expires_on: self.0[4].map(|_| expires_on),
+            location: match self.text(record, 5) {
+                "" => None,
+                name => Some(Location::new(name).map_err(|error| format!("location {error}"))?),
+            },
             precondition: Precondition::None,
         })
     }

@@ -2,7 +2,7 @@
 
 use allocation_domain::commands::WhenShort;
 use allocation_domain::product::Decision;
-use allocation_domain::{BatchQuantity, BatchRef, OrderId, OrderLine, Product, Quantity, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Location, OrderId, OrderLine, Product, Quantity, Sku};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use time::OffsetDateTime;
 
@@ -11,7 +11,7 @@ fn product(batches: u64) -> Product {
     for n in 0..batches {
         let reference = BatchRef::new(format!("batch-{n}")).expect("a reference");
         let qty = BatchQuantity::new(if n + 1 == batches { 1_000_000_000 } else { 0 }).expect("a quantity");
-        product.create_batch(reference, qty, None, None).expect("a new batch");
+        product.create_batch(reference, qty, None, None, Location::default()).expect("a new batch");
     }
     product.take_events();
     product

@@ -2,18 +2,21 @@
 
 use time::{Date, Duration};
 
-use crate::ids::{BatchQuantity, BatchRef};
+use crate::calendar::Calendar;
+use crate::ids::{BatchQuantity, BatchRef, Location};
 
 /// When a batch is expected; `None` once it has arrived (on hand in the warehouse).
 pub type Eta = Option<Date>;
 
-/// Entity: units of one SKU that share their arrival, known by SKU and reference while quantity and date change.
+/// Entity: units of one SKU that share arrival, location and expiry, known by SKU and reference while quantity and date change.
 ///
 /// Its lines are not listed here: only their sums are, so that a batch costs the same however many orders it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The shipment's reference.
     pub reference: BatchRef,
+    /// Where it lies, or will lie once it has arrived.
+    pub location: Location,
     /// Units there are: on hand when arrived, else incoming.
     pub quantity: BatchQuantity,
     /// Units it was last declared to have (rule 15): adjustments, shipments and returns leave that as it is.
@@ -64,10 +67,11 @@ impl BatchState {
 }
 
 impl Batch {
-    /// A batch of which nothing is placed yet.
+    /// A batch at the usual location, of which nothing is placed yet.
     pub fn new(reference: BatchRef, quantity: BatchQuantity, eta: Eta, revision: u64) -> Self {
         Self {
             reference,
+            location: Location::default(),
             quantity,
             declared: quantity,
             quarantined: 0,
@@ -129,8 +133,14 @@ impl Batch {
     }
 
     /// The day its units are ready to ship: today for an arrived batch, else the later of its ETA and tomorrow.
-    pub fn arrival(&self, today: Date) -> Date {
-        arrival(self.eta, today)
+    pub fn arrival(&self, calendar: &Calendar) -> Date {
+        arrival(self.eta, calendar.today(&self.location))
+    }
+
+    /// Whether it is due for more than so many days, and has not come (rule 25).
+    pub fn is_overdue(&self, days: u16, calendar: &Calendar) -> bool {
+        let last = |eta: Date| eta.checked_add(Duration::days(days.into()));
+        self.eta.and_then(last).is_some_and(|last| last < calendar.today(&self.location))
     }
 
     /// Whether its units keep for so many days from then on (rule 7).

@@ -4,7 +4,7 @@ use time::Date;
 
 use crate::batch::Eta;
 use crate::error::InvalidQuantity;
-use crate::ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Reason, Sku};
+use crate::ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, Location, OrderId, Quantity, Reason, Sku};
 use crate::order_line::{LineKey, OrderLine, Terms};
 use crate::product::Settings;
 
@@ -31,6 +31,8 @@ pub enum Command {
     QuarantineBatch(QuarantineBatch),
     /// Give units that were set aside free again.
     ReleaseBatch(ReleaseBatch),
+    /// Send free units of a batch to another location.
+    Transfer(Transfer),
     /// Promise an order's lines.
     Allocate(Allocate),
     /// Make the promises of an order's holds last.
@@ -79,6 +81,8 @@ pub struct CreateBatch {
     pub eta: Eta,
     /// The last day on which its units are of use; none: they always are.
     pub expires_on: Option<Date>,
+    /// Where it lies, or will lie.
+    pub location: Location,
 }
 
 /// Say what a batch is (rule 15): it is created when unknown, and else changed to what is said.
@@ -94,6 +98,8 @@ pub struct DeclareBatch {
     pub eta: Option<Eta>,
     /// `None`: nothing is said of it. `Some(None)`: it never expires.
     pub expires_on: Option<Option<Date>>,
+    /// `None`: nothing is said of it (a new batch is at the usual location). A batch goes nowhere else by being declared there.
+    pub location: Option<Location>,
     /// Go on only if the declaration stands as the caller last saw it.
     pub precondition: Precondition,
 }
@@ -207,6 +213,23 @@ pub struct ReleaseBatch {
     pub reference: BatchRef,
     /// How many units; none: all that were set aside.
     pub qty: Option<Quantity>,
+}
+
+/// Take free units out of a batch in the warehouse and send them to another location, where they are expected as a batch of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The product.
+    pub sku: Sku,
+    /// The batch that they leave.
+    pub from: BatchRef,
+    /// How many units.
+    pub qty: Quantity,
+    /// Where they go.
+    pub to: Location,
+    /// The batch that they are there.
+    pub reference: BatchRef,
+    /// When they are expected there.
+    pub eta: Date,
 }
 
 /// What to do with an order that can't be promised whole (rule 8).

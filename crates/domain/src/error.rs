@@ -1,6 +1,6 @@
 //! What the domain says no to. A rejection is an answer, not a failure: nothing has changed.
 
-use crate::ids::{BatchRef, OrderId, Quantity, Sku};
+use crate::ids::{BatchRef, Location, OrderId, Quantity, Sku};
 use crate::order_line::LineKey;
 
 /// Why a text is no key.
@@ -116,12 +116,22 @@ pub enum Rejection {
         sku: Sku,
     },
     /// A batch of that name is known, with another quantity or date.
-    #[error("batch {reference} of SKU {sku} is known with another quantity or ETA")]
+    #[error("batch {reference} of SKU {sku} is known with another quantity, ETA, expiry or location")]
     BatchExists {
         /// The product.
         sku: Sku,
         /// The shipment.
         reference: BatchRef,
+    },
+    /// The batch is at that location, or at another one.
+    #[error("batch {reference} of SKU {sku} is at location {location}")]
+    AtLocation {
+        /// The product.
+        sku: Sku,
+        /// The shipment.
+        reference: BatchRef,
+        /// Where it is.
+        location: Location,
     },
     /// The declaration is not what the caller last saw.
     #[error("batch {reference} of SKU {sku} has changed since")]

@@ -4,7 +4,7 @@ use time::{Date, OffsetDateTime};
 
 use crate::batch::Eta;
 use crate::commands::{Adjustment, Rest, ReturnTo};
-use crate::ids::{BatchQuantity, BatchRef, Quantity, Reason};
+use crate::ids::{BatchQuantity, BatchRef, Location, Quantity, Reason};
 use crate::order_line::{LineKey, Promise, Terms};
 use crate::product::Settings;
 
@@ -28,6 +28,8 @@ pub enum Event {
         eta: Eta,
         /// The last day on which it is of use; none: it always is.
         expires_on: Option<Date>,
+        /// Where it lies, or will lie.
+        location: Location,
     },
     /// A batch is of use until another day.
     ExpiryChanged {
@@ -109,6 +111,33 @@ pub enum Event {
         reference: BatchRef,
         /// How many.
         qty: BatchQuantity,
+    },
+    /// Free units left a batch for another location, where they are expected as a batch of their own.
+    Transferred {
+        /// The shipment that they left.
+        reference: BatchRef,
+        /// How many.
+        qty: Quantity,
+        /// The batch that they are now.
+        to: BatchRef,
+    },
+    /// Little is left to promise at a location (rule 19).
+    LowStock {
+        /// Where.
+        location: Location,
+        /// Units on hand there that can be promised.
+        available: u64,
+        /// What it has fallen to or below.
+        threshold: u64,
+    },
+    /// There is enough again (rule 19).
+    Restocked {
+        /// Where.
+        location: Location,
+        /// Units on hand there that can be promised.
+        available: u64,
+        /// What it has risen to or above.
+        threshold: u64,
     },
     /// A line was accepted on terms that its first placement does not tell: other than usual, in parts, or not whole. A plain line is accepted by
     /// its one `Allocated`.
@@ -357,6 +386,9 @@ impl Event {
             Self::BatchAdjusted { .. } => "BatchAdjusted",
             Self::Quarantined { .. } => "Quarantined",
             Self::Released { .. } => "Released",
+            Self::Transferred { .. } => "Transferred",
+            Self::LowStock { .. } => "LowStock",
+            Self::Restocked { .. } => "Restocked",
             Self::LineAccepted { .. } => "LineAccepted",
             Self::Held { .. } => "Held",
             Self::HoldExtended { .. } => "HoldExtended",
@@ -390,6 +422,7 @@ impl Event {
             | Self::BatchAdjusted { reference, .. }
             | Self::Quarantined { reference, .. }
             | Self::Released { reference, .. }
+            | Self::Transferred { reference, .. }
             | Self::Held { reference, .. }
             | Self::HoldExpired { reference, .. }
             | Self::Allocated { reference, .. }
@@ -397,6 +430,8 @@ impl Event {
             | Self::Shipped { reference, .. }
             | Self::Returned { reference, .. } => Some(reference),
             Self::ProductChanged { .. }
+            | Self::LowStock { .. }
+            | Self::Restocked { .. }
             | Self::LineAccepted { .. }
             | Self::HoldExtended { .. }
             | Self::HoldLost { .. }
@@ -445,6 +480,9 @@ impl Event {
             | Self::BatchAdjusted { .. }
             | Self::Quarantined { .. }
             | Self::Released { .. }
+            | Self::Transferred { .. }
+            | Self::LowStock { .. }
+            | Self::Restocked { .. }
             | Self::OutOfStock { .. }
             | Self::BooksRepaired { .. } => None,
         }
@@ -469,6 +507,9 @@ impl Event {
             | Self::Deallocated { .. }
             | Self::LineChanged { .. } => true,
             Self::BatchCancelled { .. }
+            | Self::Transferred { .. } // the batch that it makes may
+            | Self::LowStock { .. }
+            | Self::Restocked { .. }
             | Self::BatchExpired { .. }
             | Self::LineAccepted { .. }
             | Self::Held { .. }

@@ -97,6 +97,12 @@ key!(
 );
 
 key!(
+    /// Where stock lies: a warehouse, a shop. At most 64 bytes; `default` unless the caller says where.
+    Location,
+    64
+);
+
+key!(
     /// Why something was corrected, in somebody's words. At most 255 bytes.
     Reason,
     255
@@ -126,6 +132,14 @@ impl LineId {
 impl Default for LineId {
     fn default() -> Self {
         Self("1".into())
+    }
+}
+
+impl Default for Location {
+    fn default() -> Self {
+        static DEFAULT: std::sync::OnceLock<Location> = std::sync::OnceLock::new();
+        // Shared, since nearly every batch of a company with one warehouse names it.
+        DEFAULT.get_or_init(|| Self("default".into())).clone()
     }
 }
 

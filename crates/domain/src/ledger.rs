@@ -1,11 +1,11 @@
 //! Folds events into balances: what the tables must say if the log is true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::Batch;
 use crate::commands::ReturnTo;
 use crate::events::{DeallocationReason, Event};
-use crate::ids::{BatchQuantity, BatchRef, Quantity};
+use crate::ids::{BatchQuantity, BatchRef, Location, Quantity};
 use crate::order_line::{AcceptedLine, LineKey, Terms};
 use crate::product::Settings;
 
@@ -22,6 +22,8 @@ pub struct Ledger {
     pub lines: BTreeMap<LineKey, AcceptedLine>,
     /// Whether `OutOfStock` was raised since stock last came back.
     pub out_of_stock_raised: bool,
+    /// Locations of which `LowStock` was raised last.
+    pub low: BTreeSet<Location>,
     /// Holds of which some placements, but not all, are confirmed: the units that are.
     confirmed: BTreeMap<LineKey, u64>,
 }
@@ -79,9 +81,13 @@ impl Ledger {
     /// What an event says of product and batches.
     fn fold_batch(&mut self, sequence: u64, event: &Event) -> Folded {
         match event {
-            Event::ProductChanged { settings } => self.settings = *settings,
-            Event::BatchCreated { reference, qty, eta, expires_on } => {
-                let batch = Batch { expires_on: *expires_on, ..Batch::new(reference.clone(), *qty, *eta, sequence) };
+            Event::ProductChanged { settings } => {
+                self.settings = settings.clone();
+                self.low.retain(|location| settings.threshold(location).is_some());
+            }
+            Event::BatchCreated { reference, qty, eta, expires_on, location } => {
+                let batch = Batch::new(reference.clone(), *qty, *eta, sequence);
+                let batch = Batch { expires_on: *expires_on, location: location.clone(), ..batch };
                 if self.batches.insert(reference.clone(), batch).is_some() {
                     return Err("creates a batch that exists");
                 }
@@ -154,6 +160,18 @@ impl Ledger {
                 batch.quarantined = batch.quarantined.checked_sub(qty.units()).ok_or("releases too much")?;
                 self.out_of_stock_raised = false;
             }
+            Event::Transferred { reference, qty, .. } => {
+                let batch = self.batch(reference)?;
+                ensure(qty.units() <= batch.free(), "transfers more than is free")?;
+                batch.quantity = BatchQuantity::new(batch.quantity.units() - qty.units()).unwrap_or_default();
+            }
+            Event::LowStock { location, .. } => {
+                ensure(self.settings.threshold(location).is_some(), "is about a location that nobody watches")?;
+                ensure(self.low.insert(location.clone()), "says again that little is left")?;
+            }
+            Event::Restocked { location, .. } => {
+                ensure(self.low.remove(location), "says that there is enough again of what was not little")?;
+            }
             Event::Shipped { reference, qty, .. } => {
                 let batch = self.batch(reference)?;
                 batch.allocated = batch.allocated.checked_sub(qty.units()).ok_or("ships more than is allocated")?;
@@ -211,7 +229,7 @@ impl Ledger {
                 let known = self.lines.get(key);
                 ensure(known.is_none_or(|known| known.lapsed > 0), "accepts a line that is known")?;
                 let accepted = known.map_or(sequence, |lapsed| lapsed.accepted);
-                let mut line = AcceptedLine::new(key.clone(), *requested, accepted, *terms);
+                let mut line = AcceptedLine::new(key.clone(), *requested, accepted, terms.clone());
                 line.dropped = *dropped;
                 self.lines.insert(key.clone(), line);
             }
@@ -260,16 +278,12 @@ impl Ledger {
                 line.queued += if *displaced { 0 } else { qty.units() };
             }
             Event::Locked { line: key, accepted, qty, reference } => {
-                ensure(
-                    self.line(key)?.lock(*accepted, reference, qty.units(), true),
-                    "releases to picking what the line does not have",
-                )?;
+                let locked = self.line(key)?.lock(*accepted, reference, qty.units(), true);
+                ensure(locked, "releases to picking what the line does not have")?;
             }
             Event::Unlocked { line: key, accepted, qty, reference } => {
-                ensure(
-                    self.line(key)?.lock(*accepted, reference, qty.units(), false),
-                    "takes back from picking what was not there",
-                )?;
+                let unlocked = self.line(key)?.lock(*accepted, reference, qty.units(), false);
+                ensure(unlocked, "takes back from picking what was not there")?;
             }
             Event::Shipped { line: key, accepted, qty, reference } => {
                 ensure(self.line(key)?.ship(*accepted, reference, qty.units()), "ships what the line does not have")?;
@@ -280,7 +294,7 @@ impl Ledger {
             Event::LineChanged { line: key, from, to, dropped, terms } => {
                 let line = self.line(key)?;
                 ensure(line.ordered() == from.units(), "starts from another quantity")?;
-                (line.requested, line.dropped, line.terms) = (*to, *dropped, *terms);
+                (line.requested, line.dropped, line.terms) = (*to, *dropped, terms.clone());
                 line.give_up_waiting(from.units().saturating_sub(to.units() - dropped));
             }
             Event::LineCancelled { line: key, qty } => {
@@ -299,6 +313,9 @@ impl Ledger {
             | Event::BatchAdjusted { .. }
             | Event::Quarantined { .. }
             | Event::Released { .. }
+            | Event::Transferred { .. }
+            | Event::LowStock { .. }
+            | Event::Restocked { .. }
             | Event::PromiseChanged { .. }
             | Event::OutOfStock { .. }
             | Event::BooksRepaired { .. } => {}

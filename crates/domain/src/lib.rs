@@ -20,6 +20,7 @@
 //! - *an event*: a variant in [`events`], its step in [`ledger`], and its JSON one layer up.
 
 mod batch;
+mod calendar;
 pub mod commands;
 pub mod error;
 pub mod events;
@@ -28,16 +29,19 @@ pub mod ledger;
 mod order_line;
 mod placing;
 pub mod product;
+mod reserve;
 pub mod states;
 pub mod strategies;
 
 pub use batch::{Batch, BatchState, Eta, arrival};
+pub use calendar::Calendar;
 pub use commands::Command;
 pub use error::{Conflict, InvalidKey, InvalidQuantity, Rejection, Shortage};
 pub use events::{AdjustmentKind, DeallocationReason, Event};
-pub use ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, OrderId, Quantity, Reason, Sku};
+pub use ids::{BatchQuantity, BatchRef, HoldSeconds, LineId, Location, OrderId, Quantity, Reason, Sku};
 pub use order_line::{
-    AcceptedLine, LineKey, LineState, OrderLine, Part, PartKey, Promise, Seniority, Shipped, Split, Terms,
+    AcceptedLine, InvalidLocations, LineKey, LineState, Locations, OrderLine, Part, PartKey, Promise, Seniority,
+    Shipped, Split, Terms,
 };
-pub use product::{Product, Settings};
+pub use product::{Level, LowStock, Product, Settings};
 pub use strategies::Strategy;

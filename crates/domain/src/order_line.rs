@@ -1,11 +1,12 @@
 //! Order lines: what is asked for, on what terms, and what has become of it.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use time::{Date, OffsetDateTime};
 
-use crate::batch::{Eta, arrival};
-use crate::ids::{BatchRef, LineId, OrderId, Quantity, Sku};
+use crate::batch::Eta;
+use crate::ids::{BatchRef, LineId, Location, OrderId, Quantity, Sku};
 
 /// Names a line within its product: the order, and the line when an order names the product more than once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -41,8 +42,10 @@ impl OrderLine {
 pub enum Split {
     /// All of it from one batch: the original's rule.
     Never,
-    /// In parts, of which none but the remainder is smaller than this.
+    /// In parts at one location, of which none but the remainder is smaller than this.
     Parts(Quantity),
+    /// The same, at any number of locations.
+    OverLocations(Quantity),
 }
 
 impl Split {
@@ -55,13 +58,13 @@ impl Split {
     pub fn least(self) -> Quantity {
         match self {
             Self::Never => Quantity::ONE,
-            Self::Parts(least) => least,
+            Self::Parts(least) | Self::OverLocations(least) => least,
         }
     }
 }
 
 /// What a line's placements must obey, and when it is its turn.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Terms {
     /// Who goes first: higher before lower (seniority).
     pub priority: i32,
@@ -73,12 +76,52 @@ pub struct Terms {
     pub split: Split,
     /// For how many days its units must be of use from the day they are ready (rule 7); none: as the product says.
     pub min_days: Option<u16>,
+    /// The locations it accepts, in order of preference (rule 6); none: any.
+    pub locations: Option<Locations>,
+}
+
+/// Value object: locations in order of preference, each once, and at least one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Locations(Arc<[Location]>);
+
+/// Why locations are no order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {max} locations, each once", max = Locations::MAX)]
+pub struct InvalidLocations;
+
+impl Locations {
+    /// The most that a line may name.
+    pub const MAX: usize = 64;
+
+    /// Checks that there are some, and each once.
+    ///
+    /// # Errors
+    /// When there are none, too many, or one twice.
+    pub fn new(locations: Vec<Location>) -> Result<Self, InvalidLocations> {
+        let twice = || locations.iter().enumerate().any(|(at, location)| locations[..at].contains(location));
+        // A list that is far too long is not looked at any further.
+        if locations.is_empty() || locations.len() > Self::MAX || twice() {
+            return Err(InvalidLocations);
+        }
+        Ok(Self(locations.into()))
+    }
+
+    /// The most preferred first.
+    pub fn iter(&self) -> impl Iterator<Item = &Location> {
+        self.0.iter()
+    }
+
+    /// Its place in the order of preference; none: it is not among them.
+    pub fn rank(&self, location: &Location) -> Option<usize> {
+        self.0.iter().position(|accepted| accepted == location)
+    }
 }
 
 impl Default for Terms {
-    /// Any day, in as many parts as it takes, and its turn is when it came.
+    /// Any day, anywhere, in as many parts as it takes, and its turn is when it came.
     fn default() -> Self {
-        Self { priority: 0, by: None, not_before: None, split: Split::Parts(Quantity::ONE), min_days: None }
+        let split = Split::Parts(Quantity::ONE);
+        Self { priority: 0, by: None, not_before: None, split, min_days: None, locations: None }
     }
 }
 
@@ -91,6 +134,11 @@ impl Terms {
     /// Whether they say nothing but perhaps that the line must stay whole.
     pub fn are_usual(&self) -> bool {
         *self == Self::default() || *self == Self::whole()
+    }
+
+    /// How much a location is preferred: the less, the more. `None`: it is not accepted (rule 6).
+    pub fn rank(&self, location: &Location) -> Option<usize> {
+        self.locations.as_ref().map_or(Some(0), |accepted| accepted.rank(location))
     }
 
     /// Whether units that arrive on this day can be promised in time: a promise is for no day before `not_before`.
@@ -331,12 +379,12 @@ impl AcceptedLine {
         latest.max(self.terms.not_before).map_or(Promise::OnHand, Promise::On)
     }
 
-    /// The same as a date, seen from `today`.
-    pub fn promised_date(&self, eta: impl Fn(&BatchRef) -> Eta, today: Date) -> Option<Date> {
+    /// The same as a date, given the day on which each batch's units are ready.
+    pub fn promised_date(&self, arrival: impl Fn(&BatchRef) -> Date) -> Option<Date> {
         if self.parts.is_empty() || self.backordered() > 0 {
             return None;
         }
-        let latest = self.placements().map(|(batch, _)| arrival(eta(batch), today)).max();
+        let latest = self.placements().map(|(batch, _)| arrival(batch)).max();
         latest.max(self.terms.not_before)
     }
 

@@ -78,11 +78,13 @@ pub enum BatchCommand {
     Return,
     /// Units leave.
     Ship,
+    /// Units go to another location.
+    Transfer,
 }
 
 impl BatchCommand {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ChangeQuantity,
         Self::ChangeEta,
         Self::ChangeExpiry,
@@ -92,6 +94,7 @@ impl BatchCommand {
         Self::Adjust,
         Self::Return,
         Self::Ship,
+        Self::Transfer,
     ];
 
     /// The command's name in a refusal.
@@ -106,6 +109,7 @@ impl BatchCommand {
             Self::Adjust => "adjust",
             Self::Return => "return units to",
             Self::Ship => "ship from",
+            Self::Transfer => "transfer from",
         }
     }
 }
@@ -135,7 +139,7 @@ pub fn line(command: LineCommand, state: LineState) -> Answer {
 #[expect(clippy::match_same_arms, reason = "a table")]
 pub fn batch(command: BatchCommand, state: BatchState) -> Answer {
     use Answer::{No, Same, Yes};
-    use BatchCommand::{Adjust, Cancel, ChangeEta, ChangeExpiry, ChangeQuantity, Quarantine, Receive, Return, Ship};
+    use BatchCommand::{Adjust, Cancel, ChangeEta, ChangeExpiry, ChangeQuantity, Quarantine, Receive, Return, Ship, Transfer};
     use BatchState::{Cancelled, Expected, Expired, OnHand};
     match (command, state) {
         //               expected              on hand              expired               cancelled
@@ -148,5 +152,6 @@ pub fn batch(command: BatchCommand, state: BatchState) -> Answer {
         (Adjust,         Expected) => No,  (Adjust,         OnHand) => Yes, (Adjust,         Expired) => Yes, (Adjust,         Cancelled) => No,
         (Return,         Expected) => No,  (Return,         OnHand) => Yes, (Return,         Expired) => Yes, (Return,         Cancelled) => No,
         (Ship,           Expected) => No,  (Ship,           OnHand) => Yes, (Ship,           Expired) => No,  (Ship,           Cancelled) => No,
+        (Transfer,       Expected) => No,  (Transfer,       OnHand) => Yes, (Transfer,       Expired) => No,  (Transfer,       Cancelled) => No,
     }
 }

@@ -199,18 +199,18 @@ fn lines_of_one_request_for_the_same_product_are_added_up() {
     let (order_id, sku) = (OrderId::new("o").unwrap(), Sku::new("A").unwrap());
     let (other, second) = (Sku::new("B").unwrap(), LineId::new("2").unwrap());
     let qty = |units| Quantity::new(units).unwrap();
-    let usual = Terms::default();
+    let usual = Terms::default;
     let lines = [
-        (other.clone(), LineId::default(), qty(1), usual),
-        (sku.clone(), LineId::default(), qty(2), usual),
-        (sku.clone(), second.clone(), qty(7), usual),
-        (sku.clone(), LineId::default(), qty(3), usual),
+        (other.clone(), LineId::default(), qty(1), usual()),
+        (sku.clone(), LineId::default(), qty(2), usual()),
+        (sku.clone(), second.clone(), qty(7), usual()),
+        (sku.clone(), LineId::default(), qty(3), usual()),
     ];
     let command = Allocate::new(order_id.clone(), lines).unwrap();
     let shown: Vec<_> = command.lines().iter().map(|l| (l.sku.as_str(), l.key.line.as_str(), l.qty.units())).collect();
     assert_eq!(shown, [("A", "1", 5), ("A", "2", 7), ("B", "1", 1)]);
 
-    let half = (sku.clone(), LineId::default(), qty(600_000_000), usual);
+    let half = (sku.clone(), LineId::default(), qty(600_000_000), usual());
     Allocate::new(order_id.clone(), [half.clone(), half.clone()]).unwrap_err();
     let other_terms = (sku, LineId::default(), qty(1), Terms::whole());
     Allocate::new(order_id, [half, other_terms]).unwrap_err();

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{Product, Settings, Sku};
 use common::{Bench, ask, units};
@@ -114,6 +116,7 @@ fn time_never_goes_back_behind_the_last_event() {
         backordered: 0,
         queued: 0,
         out_of_stock_raised: false,
+        low: BTreeSet::new(),
         batches: Vec::new(),
     };
     assert_eq!(Product::restore(stored.clone(), last - Duration::hours(1)).now(), last);

@@ -3,7 +3,10 @@
 
 mod common;
 
-use allocation_model::{BatchView, LineView, Model, Refused, Step, steps};
+use std::collections::{BTreeMap, BTreeSet};
+
+use allocation_domain::{Event, Location, Sku};
+use allocation_model::{BatchView, LineView, Model, Refused, Step, Told, steps};
 use common::{Done, Keeper};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
@@ -21,11 +24,19 @@ fn histories(cases: u32) -> ProptestConfig {
 struct Both {
     keeper: Keeper,
     model: Model,
+    /// How often the domain told of each location that little is left there, and that there is enough again.
+    told: BTreeMap<Sku, BTreeMap<Location, Told>>,
 }
 
 impl Both {
     fn new() -> Self {
-        Self { keeper: Keeper::new(steps::START), model: Model::new(steps::START) }
+        let (mut keeper, mut model) = (Keeper::new(steps::START), Model::new(steps::START));
+        for (name, hours) in steps::ELSEWHERE {
+            let location = Location::new(name).expect("a name");
+            keeper.hours.insert(location.clone(), hours);
+            model = model.with(location, hours);
+        }
+        Self { keeper, model, told: BTreeMap::new() }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -46,7 +57,20 @@ impl Both {
             }
         }
         prop_assert!(self.keeper.complaints.is_empty(), "{}", self.keeper.complaints.join("\n"));
+        self.listen();
         self.compare(step)
+    }
+
+    /// Takes the events, and counts those of levels.
+    fn listen(&mut self) {
+        for (sku, event) in std::mem::take(&mut self.keeper.log) {
+            let told = self.told.entry(sku).or_default();
+            match event {
+                Event::LowStock { location, .. } => told.entry(location).or_default().low += 1,
+                Event::Restocked { location, .. } => told.entry(location).or_default().restocked += 1,
+                _ => {}
+            }
+        }
     }
 
     fn compare(&self, step: &Step) -> Result<(), TestCaseError> {
@@ -66,15 +90,36 @@ impl Both {
                 prop_assert_eq!(&LineView::from(line), expected, "{:?} of {} after {:?}", key, sku, step);
             }
             prop_assert_eq!(
-                (product.settings(), product.available(), product.backordered(), product.queued()),
-                (expected.settings, expected.available, expected.backordered, expected.queued),
-                "settings, available, backordered and queued of {} after {:?}",
+                (product.settings(), product.available(), product.backordered(), product.queued(), product.low()),
+                (&expected.settings, expected.available, expected.backordered, expected.queued, &expected.low),
+                "settings, available, backordered, queued and low of {} after {:?}",
                 sku,
                 step
             );
+            let told = self.told.get(sku).cloned().unwrap_or_default();
+            prop_assert_eq!(told, self.model.told(sku), "what is told of levels of {} after {:?}", sku, step);
+            let at: BTreeSet<&Location> = expected.batches.values().map(|batch| &batch.location).collect();
+            prop_assert!(product.locations().into_iter().eq(at.iter().copied()));
+            for location in at {
+                prop_assert_eq!(
+                    product.available_at(location),
+                    self.model.available_at(sku, location),
+                    "available of {} at {} after {:?}",
+                    sku,
+                    location,
+                    step
+                );
+            }
             for days in -1..10 {
-                let by = product.today() + Duration::days(days);
-                prop_assert_eq!(product.available_to_promise(by), self.model.available_to_promise(sku, by));
+                let by = product.calendar().usual() + Duration::days(days);
+                prop_assert_eq!(
+                    product.available_to_promise(by),
+                    self.model.available_to_promise(sku, by),
+                    "available of {} by {} after {:?}",
+                    sku,
+                    by,
+                    step
+                );
             }
             for line in stored.lines.values() {
                 let parts = line.ordered() + line.dropped + line.cancelled + line.lapsed;

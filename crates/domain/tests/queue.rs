@@ -6,8 +6,9 @@ use allocation_domain::{DeallocationReason, Event, Settings};
 use allocation_model::Outcome;
 use common::{Bench, ask};
 
-const IMPROVES: Settings =
-    Settings { queue_cap: None, auto_improve: true, strategy: None, min_days: 0, requires_expiry: false };
+fn improves() -> Settings {
+    Settings { auto_improve: true, ..Settings::default() }
+}
 
 #[test]
 fn who_waits_is_served_by_priority_and_then_by_age_also_in_part() {
@@ -80,7 +81,7 @@ fn no_promise_moves_by_itself_unless_the_product_is_to_improve() {
     bench.allocate("o1", 6).unwrap();
     bench.create("here", 2, None).unwrap();
     assert_eq!(bench.at("o1"), "6 in late");
-    bench.set(IMPROVES);
+    bench.set(improves());
     assert_eq!(bench.at("o1"), "2 in here, 4 in late");
     bench.create("soon", 10, Some(3)).unwrap();
     assert_eq!(bench.at("o1"), "2 in here, 4 in soon");
@@ -91,7 +92,7 @@ fn places_improve_by_seniority_and_those_who_wait_come_before_them() {
     let mut bench = Bench::with(&[("late", 10, Some(9))]);
     bench.allocate("o1", 6).unwrap();
     bench.ask("o2", ask(6).or_wait()).unwrap();
-    bench.set(IMPROVES);
+    bench.set(improves());
     bench.told();
     bench.create("here", 5, None).unwrap();
     assert_eq!(bench.at("o2"), "2 in here, 4 in late");

@@ -52,6 +52,7 @@ fn a_batch_allows_what_its_table_says() {
         (BatchCommand::Adjust, ["✗", "yes", "yes", "✗"]),
         (BatchCommand::Return, ["✗", "yes", "yes", "✗"]),
         (BatchCommand::Ship, ["✗", "yes", "✗", "✗"]),
+        (BatchCommand::Transfer, ["✗", "yes", "✗", "✗"]),
     ];
     assert_eq!(table.map(|(command, _)| command), BatchCommand::ALL);
     for (command, expected) in table {

@@ -21,6 +21,7 @@
 
 mod choosing;
 mod model;
+mod shelves;
 pub mod steps;
 mod stock;
 mod told;
@@ -28,4 +29,4 @@ pub mod worlds;
 
 pub use model::{Model, Outcome, Refused};
 pub use steps::Step;
-pub use stock::{BatchView, LineView, ProductView};
+pub use stock::{BatchView, LineView, ProductView, Told};

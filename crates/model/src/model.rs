@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::commands::{
     AdjustBatch, Allocate, ChangeLine, CreateBatch, Deallocate, DeclareBatch, LineOf, Pick, Precondition,
-    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, SetProduct, Ship, ShipItem, Unpick,
-    WhenShort,
+    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, SetProduct, Ship, ShipItem, Transfer,
+    Unpick, WhenShort,
 };
-use allocation_domain::{BatchRef, Command, Eta, HoldSeconds, LineKey, OrderId, Quantity, Sku};
+use allocation_domain::{BatchRef, Calendar, Command, Eta, HoldSeconds, LineKey, Location, OrderId, Quantity, Sku};
 use time::{Date, Duration, OffsetDateTime};
 
-use crate::stock::{BatchIs, KnownBatch, ProductView, Stock, rest_of};
+use crate::stock::{BatchIs, KnownBatch, ProductView, Stock, Told, rest_of};
 
 /// What a command that was done came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Refused {
     UnknownLine,
     /// A batch of that name is something else.
     BatchExists,
+    /// The batch is somewhere else, or there already.
+    AtLocation,
     /// The batch is not what it was thought to be.
     PreconditionFailed,
     /// The product's batches say when they expire, and this one does not.
@@ -62,15 +64,24 @@ pub enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     now: OffsetDateTime,
+    /// Where clocks show so many hours more or less.
+    hours: BTreeMap<Location, i64>,
     /// Acceptances so far.
     turns: u64,
     stocks: BTreeMap<Sku, Stock>,
 }
 
 impl Model {
-    /// A world without anything in it.
+    /// A world without anything in it, where it is the same day everywhere.
     pub fn new(now: OffsetDateTime) -> Self {
-        Self { now, turns: 0, stocks: BTreeMap::new() }
+        Self { now, hours: BTreeMap::new(), turns: 0, stocks: BTreeMap::new() }
+    }
+
+    /// The same, but for a location where clocks show so many hours more, or less.
+    #[must_use]
+    pub fn with(mut self, location: Location, hours: i64) -> Self {
+        self.hours.insert(location, hours);
+        self
     }
 
     /// What time it is.
@@ -78,9 +89,11 @@ impl Model {
         self.now
     }
 
-    /// What day it is.
-    pub fn today(&self) -> Date {
-        self.now.date()
+    /// What day it is, wherever nothing else is said and at the locations where it is.
+    pub fn calendar(&self) -> Calendar {
+        let there = |hours: &i64| (self.now + Duration::hours(*hours)).date();
+        let hours = self.hours.iter();
+        hours.fold(Calendar::new(self.now.date()), |days, (location, hours)| days.with(location.clone(), there(hours)))
     }
 
     /// Lets time pass. What is due then is done when the product is next looked at.
@@ -105,17 +118,22 @@ impl Model {
 
     /// All that is known of a product.
     pub fn product(&self, sku: &Sku) -> Option<ProductView> {
-        self.stocks.get(sku).map(Stock::view)
+        self.stocks.get(sku).map(|stock| stock.view(&self.calendar()))
     }
 
-    /// Units on hand that nobody has been promised.
-    pub fn available(&self, sku: &Sku) -> u64 {
-        self.stocks.get(sku).map_or(0, Stock::available)
+    /// Units on hand at a location that can be promised.
+    pub fn available_at(&self, sku: &Sku, location: &Location) -> u64 {
+        self.stocks.get(sku).map_or(0, |stock| stock.available_at(location, &self.calendar()))
     }
 
     /// Units that can be promised by a day: `ATP(d)`.
     pub fn available_to_promise(&self, sku: &Sku, by: Date) -> u64 {
-        self.stocks.get(sku).map_or(0, |stock| stock.promisable_by(by, self.today()))
+        self.stocks.get(sku).map_or(0, |stock| stock.available_by(by, &self.calendar()))
+    }
+
+    /// How often it was told of a product's locations that little is left there, and that there is enough again.
+    pub fn told(&self, sku: &Sku) -> BTreeMap<Location, Told> {
+        self.stocks.get(sku).map(Stock::told).unwrap_or_default()
     }
 
     /// What must be true after every command: no unit is promised twice, nobody waits for what he could have, each unit is somewhere.
@@ -124,7 +142,7 @@ impl Model {
     /// What is not true, in words.
     pub fn invariants(&self) -> Result<(), String> {
         for (sku, stock) in &self.stocks {
-            stock.invariants(self.today()).map_err(|what| format!("{sku}: {what}"))?;
+            stock.invariants(&self.calendar()).map_err(|what| format!("{sku}: {what}"))?;
         }
         Ok(())
     }
@@ -138,6 +156,7 @@ impl Model {
         for sku in &named {
             self.do_what_is_due(sku);
         }
+        let days = self.calendar();
         let outcome = match command {
             Command::SetProduct(c) => Ok(self.set(c)),
             Command::CreateBatch(c) => self.create(c),
@@ -149,6 +168,7 @@ impl Model {
             Command::AdjustBatch(c) => self.adjust(c),
             Command::QuarantineBatch(c) => self.quarantine(c),
             Command::ReleaseBatch(c) => self.release(c),
+            Command::Transfer(c) => self.transfer(c),
             Command::Allocate(c) => self.allocate(c),
             Command::ConfirmHold(c) => self.confirm(&c.order_id),
             Command::ExtendHold(c) => self.extend(&c.order_id, c.hold),
@@ -160,14 +180,14 @@ impl Model {
             Command::Return(c) => self.take_back(c),
             Command::Improve(c) => match self.stocks.get_mut(&c.sku) {
                 None => Err(Refused::UnknownSku),
-                Some(stock) => Ok(if stock.improve(self.now.date()) { Outcome::Changed } else { Outcome::Same }),
+                Some(stock) => Ok(if stock.improve(&days) { Outcome::Changed } else { Outcome::Same }),
             },
             Command::ApplyDue(_) | Command::RepairBooks(_) => Ok(Outcome::Same),
         };
-        let today = self.today();
         for sku in &named {
             if let Some(stock) = self.stocks.get_mut(sku) {
-                stock.settle(today);
+                stock.settle(&days);
+                stock.watch(&days);
             }
         }
         outcome
@@ -191,6 +211,7 @@ impl Model {
             Command::AdjustBatch(c) => BTreeSet::from([c.sku.clone()]),
             Command::QuarantineBatch(c) => BTreeSet::from([c.sku.clone()]),
             Command::ReleaseBatch(c) => BTreeSet::from([c.sku.clone()]),
+            Command::Transfer(c) => BTreeSet::from([c.sku.clone()]),
             Command::Allocate(c) => c.by_sku().map(|(sku, _)| sku.clone()).collect(),
             Command::ConfirmHold(c) => of_order(&c.order_id, None),
             Command::ExtendHold(c) => of_order(&c.order_id, None),
@@ -214,8 +235,10 @@ impl Model {
     }
 
     fn do_what_is_due(&mut self, sku: &Sku) {
+        let days = self.calendar();
         if let Some(stock) = self.stocks.get_mut(sku) {
-            stock.do_what_is_due(self.now);
+            stock.do_what_is_due(self.now, &days);
+            stock.watch(&days);
         }
     }
 
@@ -249,32 +272,33 @@ impl Model {
     // ---- Supply ----
 
     fn set(&mut self, command: &SetProduct) -> Outcome {
-        let (known, today) = (self.stocks.contains_key(&command.sku), self.today());
+        let (known, days) = (self.stocks.contains_key(&command.sku), self.calendar());
         let stock = self.stocks.entry(command.sku.clone()).or_default();
-        if known && stock.settings() == command.settings {
+        if known && *stock.settings() == command.settings {
             return Outcome::Same;
         }
-        stock.set(command.settings, today);
+        stock.set(command.settings.clone(), &days);
         if known { Outcome::Changed } else { Outcome::New }
     }
 
     fn create(&mut self, command: &CreateBatch) -> Result<Outcome, Refused> {
-        let CreateBatch { sku, reference, qty, eta, expires_on } = command;
+        let CreateBatch { sku, reference, qty, eta, expires_on, location } = command;
         if let Ok(known) = self.known_batch(sku, reference) {
-            let same = (known.declared, known.eta, known.expires_on) == (qty.units(), *eta, *expires_on);
+            let same = (known.declared, known.eta, known.expires_on, &known.location)
+                == (qty.units(), *eta, *expires_on, location);
             return if same && known.is != BatchIs::Cancelled { Ok(Outcome::Same) } else { Err(Refused::BatchExists) };
         }
         if self.stocks.get(sku).is_some_and(|stock| stock.lacks_expiry(*expires_on)) {
             return Err(Refused::ExpiryMissing);
         }
-        let today = self.today();
+        let days = self.calendar();
         let stock = self.stocks.entry(sku.clone()).or_default();
-        stock.create(reference.clone(), qty.units(), *eta, *expires_on, today);
+        stock.create(reference.clone(), qty.units(), *eta, *expires_on, location.clone(), &days);
         Ok(Outcome::New)
     }
 
     fn declare(&mut self, command: &DeclareBatch) -> Result<Outcome, Refused> {
-        let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = command;
+        let DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition } = command;
         let Ok(known) = self.known_batch(sku, reference) else {
             if *precondition != Precondition::None {
                 return Err(Refused::PreconditionFailed);
@@ -286,8 +310,12 @@ impl Model {
                 qty: *qty,
                 eta,
                 expires_on,
+                location: location.clone().unwrap_or_default(),
             });
         };
+        if location.as_ref().is_some_and(|location| *location != known.location) {
+            return Err(Refused::AtLocation);
+        }
         let (new_eta, new_expiry) = (eta.unwrap_or(known.eta), expires_on.unwrap_or(known.expires_on));
         if known.is == BatchIs::Cancelled || (known.is != BatchIs::Expected && new_eta != known.eta) {
             return Err(Refused::NotAllowed);
@@ -301,8 +329,8 @@ impl Model {
         let mut outcomes =
             vec![self.redeclare(sku, reference, qty.units())?, self.reschedule(sku, reference, new_eta)?];
         if new_expiry != known.expires_on {
-            let today = self.today();
-            self.stock(sku).expire_on(reference, new_expiry, today);
+            let days = self.calendar();
+            self.stock(sku).expire_on(reference, new_expiry, &days);
             outcomes.push(Outcome::Changed);
         }
         Ok(if outcomes.contains(&Outcome::Changed) { Outcome::Changed } else { Outcome::Same })
@@ -316,8 +344,8 @@ impl Model {
         if known.declared == units {
             return Ok(Outcome::Same);
         }
-        let today = self.today();
-        self.stock(sku).redeclare(reference, units, today)?;
+        let days = self.calendar();
+        self.stock(sku).redeclare(reference, units, &days)?;
         Ok(Outcome::Changed)
     }
 
@@ -329,8 +357,8 @@ impl Model {
         if known.is != BatchIs::Expected {
             return Err(Refused::NotAllowed);
         }
-        let today = self.today();
-        self.stock(sku).reschedule(reference, to, today);
+        let days = self.calendar();
+        self.stock(sku).reschedule(reference, to, &days);
         Ok(Outcome::Changed)
     }
 
@@ -346,8 +374,8 @@ impl Model {
                 return Err(Refused::BatchExists);
             }
         }
-        let today = self.today();
-        self.stock(sku).receive(reference, qty.units(), *rest, today);
+        let days = self.calendar();
+        self.stock(sku).receive(reference, qty.units(), *rest, &days);
         Ok(Outcome::Changed)
     }
 
@@ -356,8 +384,8 @@ impl Model {
             BatchIs::Cancelled => Ok(Outcome::Same),
             BatchIs::OnHand | BatchIs::Expired => Err(Refused::NotAllowed),
             BatchIs::Expected => {
-                let today = self.today();
-                self.stock(sku).cancel_batch(reference, today);
+                let days = self.calendar();
+                self.stock(sku).cancel_batch(reference, &days);
                 Ok(Outcome::Changed)
             }
         }
@@ -380,20 +408,38 @@ impl Model {
     }
 
     fn adjust(&mut self, command: &AdjustBatch) -> Result<Outcome, Refused> {
-        let today = self.today();
+        let days = self.calendar();
         let stock = self.arrived(&command.sku, &command.reference)?;
-        stock.adjust(&command.reference, command.adjustment, today)
+        stock.adjust(&command.reference, command.adjustment, &days)
     }
 
     fn quarantine(&mut self, command: &QuarantineBatch) -> Result<Outcome, Refused> {
-        let today = self.today();
+        let days = self.calendar();
         let stock = self.on_hand(&command.sku, &command.reference)?;
-        stock.quarantine(&command.reference, command.qty.map(Quantity::units), today)
+        stock.quarantine(&command.reference, command.qty.map(Quantity::units), &days)
     }
 
     fn release(&mut self, command: &ReleaseBatch) -> Result<Outcome, Refused> {
         let stock = self.on_hand(&command.sku, &command.reference)?;
         stock.release(&command.reference, command.qty.map(Quantity::units))
+    }
+
+    fn transfer(&mut self, command: &Transfer) -> Result<Outcome, Refused> {
+        let Transfer { sku, from, qty, to, reference, .. } = command;
+        let known = self.known_batch(sku, from)?;
+        let days = self.calendar();
+        let stock = self.on_hand(sku, from)?;
+        if known.location == *to {
+            return Err(Refused::AtLocation);
+        }
+        if qty.units() > stock.free(from) {
+            return Err(Refused::TooMany);
+        }
+        if stock.batch(reference).is_some() {
+            return Err(Refused::BatchExists);
+        }
+        stock.transfer(command, &days);
+        Ok(Outcome::New)
     }
 
     // ---- Promises ----
@@ -408,10 +454,10 @@ impl Model {
         if command.lines().iter().any(|line| self.stocks[&line.sku].conflicts(line)) {
             return Err(Refused::Conflict);
         }
-        let today = self.today();
+        let days = self.calendar();
         let mut intents = Vec::new();
         for (sku, lines) in command.by_sku() {
-            intents.push((sku, self.stocks[sku].intend(lines, command.when_short, today)));
+            intents.push((sku, self.stocks[sku].intend(lines, command.when_short, &days)));
         }
         let all = || intents.iter().flat_map(|(_, intents)| intents);
         if all().next().is_none() {
@@ -484,7 +530,7 @@ impl Model {
     fn change(&mut self, command: &ChangeLine) -> Result<Outcome, Refused> {
         let turn = self.next_turn();
         let mut changed = self.stocks.get(&command.sku).ok_or(Refused::UnknownLine)?.clone();
-        let outcome = changed.change(&command.line, &command.change, turn, self.today())?;
+        let outcome = changed.change(&command.line, &command.change, turn, &self.calendar())?;
         self.stocks.insert(command.sku.clone(), changed);
         Ok(outcome)
     }
@@ -592,7 +638,7 @@ impl Model {
 
     /// Ships all that is allocated of these lines. `self` is a copy, of no use after a refusal.
     fn ship_all(&mut self, lines: &[(Sku, LineKey)]) -> Result<(), Refused> {
-        let today = self.today();
+        let days = self.calendar();
         let mut nothing = true;
         for line in lines {
             if self.state(line) == "held" {
@@ -601,7 +647,7 @@ impl Model {
             let (sku, key) = line;
             let units = self.stocks[sku].allocated(key);
             if units > 0 {
-                self.stock(sku).ship(key, units, None, today)?;
+                self.stock(sku).ship(key, units, None, &days)?;
                 nothing = false;
             }
         }
@@ -627,8 +673,8 @@ impl Model {
                 BatchIs::OnHand => {}
             }
         }
-        let today = self.today();
-        self.stock(&sku).ship(&key, units, item.from.as_ref(), today)
+        let days = self.calendar();
+        self.stock(&sku).ship(&key, units, item.from.as_ref(), &days)
     }
 
     fn take_back(&mut self, command: &Return) -> Result<Outcome, Refused> {

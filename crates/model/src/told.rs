@@ -15,6 +15,7 @@ impl From<&Rejection> for Refused {
             Rejection::UnknownOrder(_) => Self::UnknownOrder,
             Rejection::UnknownLine { .. } => Self::UnknownLine,
             Rejection::BatchExists { .. } => Self::BatchExists,
+            Rejection::AtLocation { .. } => Self::AtLocation,
             Rejection::PreconditionFailed { .. } => Self::PreconditionFailed,
             Rejection::NotAllowed { .. } => Self::NotAllowed,
             Rejection::LineConflict(_) => Self::Conflict,
@@ -32,6 +33,7 @@ impl From<&Rejection> for Refused {
 impl From<&Batch> for BatchView {
     fn from(batch: &Batch) -> Self {
         Self {
+            location: batch.location.clone(),
             quantity: batch.quantity.units(),
             declared: batch.declared.units(),
             quarantined: batch.quarantined,
@@ -65,7 +67,7 @@ impl From<&AcceptedLine> for LineView {
             cancelled: line.cancelled,
             lapsed: line.lapsed,
             until: line.hold,
-            terms: line.terms,
+            terms: line.terms.clone(),
         }
     }
 }

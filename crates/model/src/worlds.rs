@@ -3,7 +3,7 @@
 use allocation_domain::commands::{
     AdjustBatch, Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold,
     CreateBatch, Deallocate, DeclareBatch, ExtendHold, Improve, Pick, QuarantineBatch, ReceiveBatch, ReleaseBatch,
-    RepairBooks, Return, SetProduct, Ship, Unpick,
+    RepairBooks, Return, SetProduct, Ship, Transfer, Unpick,
 };
 use allocation_domain::{Command, LineKey, OrderId, Sku};
 
@@ -35,6 +35,7 @@ impl World {
             | Command::AdjustBatch(AdjustBatch { sku, .. })
             | Command::QuarantineBatch(QuarantineBatch { sku, .. })
             | Command::ReleaseBatch(ReleaseBatch { sku, .. })
+            | Command::Transfer(Transfer { sku, .. })
             | Command::Improve(Improve { sku })
             | Command::ApplyDue(ApplyDue { sku })
             | Command::RepairBooks(RepairBooks { sku }) => *sku = self.sku(sku),
@@ -71,7 +72,7 @@ impl World {
 
     fn allocate(self, allocate: &Allocate) -> Allocate {
         let lines = allocate.lines().iter();
-        let lines = lines.map(|line| (self.sku(&line.sku), line.key.line.clone(), line.qty, line.terms));
+        let lines = lines.map(|line| (self.sku(&line.sku), line.key.line.clone(), line.qty, line.terms.clone()));
         let mut renamed =
             Allocate::new(self.order(allocate.order_id()), lines).expect("the same lines are as good by other names");
         (renamed.when_short, renamed.hold) = (allocate.when_short, allocate.hold);

@@ -10,8 +10,8 @@ use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
-    StoreResult, Transaction, Units,
+    Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
@@ -88,7 +88,7 @@ impl ProductRepository for InMemory {
         Ok(Vec::new())
     }
 
-    async fn due_lines(&mut self, _: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, _: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         Ok(Vec::new())
     }
 
@@ -109,10 +109,11 @@ impl ProductRepository for InMemory {
                 sku: p.sku().clone(),
                 version: p.version(),
                 changed_at: p.changed_at(),
-                settings: p.settings(),
+                settings: p.settings().clone(),
                 backordered: p.backordered(),
                 queued: p.queued(),
                 out_of_stock_raised: p.out_of_stock_raised(),
+                low: p.low().clone(),
                 batches: p.batches().to_vec(),
             };
             let stored = Product::restore(stored, p.now());

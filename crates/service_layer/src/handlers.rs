@@ -6,7 +6,7 @@
 use allocation_domain::commands::{
     AdjustBatch, Allocate, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine, ConfirmHold, CreateBatch,
     Deallocate, DeclareBatch, ExtendHold, Improve, Precondition, QuarantineBatch, ReceiveBatch, ReleaseBatch,
-    RepairBooks, SetProduct, WhenShort,
+    RepairBooks, SetProduct, Transfer, WhenShort,
 };
 use allocation_domain::product::{Decision, Declared, Displaced, Plan, SupplyChange};
 use allocation_domain::states::Answer;
@@ -149,7 +149,7 @@ pub async fn set_product<T: Transaction>(cmd: &SetProduct, uow: &mut UnitOfWork<
         uow.losers(&cmd.sku, reference, None, usize::MAX).await?;
     }
     let product = uow.product_or_new(&cmd.sku);
-    let declared = product.set(cmd.settings);
+    let declared = product.set(cmd.settings.clone());
     if !perishable.is_empty() {
         product.look_over();
     }
@@ -159,7 +159,8 @@ pub async fn set_product<T: Transaction>(cmd: &SetProduct, uow: &mut UnitOfWork<
 /// Makes a new batch known.
 pub fn create_batch<T: Transaction>(cmd: &CreateBatch, uow: &mut UnitOfWork<T>) -> Verdict {
     let product = uow.product_or_new(&cmd.sku);
-    let declared = product.create_batch(cmd.reference.clone(), cmd.qty, cmd.eta, cmd.expires_on)?;
+    let CreateBatch { reference, qty, eta, expires_on, location, .. } = cmd.clone();
+    let declared = product.create_batch(reference, qty, eta, expires_on, location)?;
     Ok(batch_reply(uow, &cmd.sku, &cmd.reference, Cut { declared, ..Cut::NONE }))
 }
 
@@ -169,7 +170,7 @@ pub async fn declare_batch<T: Transaction>(
     resume: Option<&PartKey>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
-    let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = cmd;
+    let DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition } = cmd;
     let known = uow.product(sku).and_then(|product| product.batch(reference));
     let holds = match precondition {
         // It held when the cut was begun.
@@ -183,14 +184,15 @@ pub async fn declare_batch<T: Transaction>(
     }
     if known.is_none() {
         let (sku, reference, qty) = (sku.clone(), reference.clone(), *qty);
-        let (eta, expires_on) = (eta.flatten(), expires_on.flatten());
-        return Ok(create_batch(&CreateBatch { sku, reference, qty, eta, expires_on }, uow));
+        let (eta, expires_on, location) = (eta.flatten(), expires_on.flatten(), location.clone().unwrap_or_default());
+        return Ok(create_batch(&CreateBatch { sku, reference, qty, eta, expires_on, location }, uow));
     }
     if let Some(product) = uow.product(sku) {
+        let location = location.as_ref().map_or(Ok(()), |location| product.must_be_at(reference, location));
         let eta = eta.map_or(Ok(Answer::Same), |eta| product.eta_may_become(reference, eta));
         let qty = || product.supply_may_change(reference, &SupplyChange::Quantity(*qty));
         let expiry = || expires_on.map_or(Ok(Answer::Same), |last| product.expiry_may_become(reference, last));
-        if let Err(rejection) = eta.and_then(|_| qty()).and_then(|_| expiry()) {
+        if let Err(rejection) = location.and(eta).and_then(|_| qty()).and_then(|_| expiry()) {
             return Ok(Err(rejection));
         }
     }
@@ -262,6 +264,13 @@ pub fn release_batch<T: Transaction>(cmd: &ReleaseBatch, uow: &mut UnitOfWork<T>
     let product = uow.product_mut(&cmd.sku).ok_or_else(|| unknown_sku(&cmd.sku))?;
     let declared = product.release_batch(&cmd.reference, cmd.qty)?;
     Ok(batch_reply(uow, &cmd.sku, &cmd.reference, Cut { declared, ..Cut::NONE }))
+}
+
+/// Sends free units of a batch to another location. The reply is about the batch that they are there.
+pub fn transfer<T: Transaction>(cmd: &Transfer, uow: &mut UnitOfWork<T>) -> Verdict {
+    let product = uow.product_mut(&cmd.sku).ok_or_else(|| unknown_sku(&cmd.sku))?;
+    product.transfer(cmd)?;
+    Ok(batch_reply(uow, &cmd.sku, &cmd.reference, Cut { declared: Declared::New, ..Cut::NONE }))
 }
 
 /// Corrects a batch's date.

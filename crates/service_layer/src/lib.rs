@@ -25,8 +25,10 @@ pub mod ports;
 pub mod relay;
 pub mod sweeper;
 pub mod unit_of_work;
+pub mod usual;
 pub mod verify;
 pub mod views;
 pub mod wire;
 
 pub use message_bus::{Message, MessageBus};
+pub use usual::{TimeZones, Usual};

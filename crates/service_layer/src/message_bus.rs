@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_domain::{Command, Event, PartKey, Product, Rejection, Sku, Strategy};
+use allocation_domain::{Command, Event, PartKey, Product, Rejection, Sku};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
 use crate::ports::reader::Foresight;
 use crate::unit_of_work::{UnitOfWork, Wanted};
+use crate::usual::Usual;
 use crate::wire::Cause;
 
 /// A command, and where it came from.
@@ -66,21 +67,20 @@ pub struct MessageBus<D> {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Metrics,
-    strategy: Strategy,
+    usual: Arc<Usual>,
     committed: watch::Sender<()>,
 }
 
 impl<D: Database> MessageBus<D> {
     /// A bus over this store.
     pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
-        let strategy = Strategy::default();
-        Self { database, clock, entropy, metrics, strategy, committed: watch::Sender::new(()) }
+        Self { database, clock, entropy, metrics, usual: Arc::default(), committed: watch::Sender::new(()) }
     }
 
-    /// The same with another strategy for products that say nothing of theirs.
+    /// The same with something else that holds for products that say nothing of it.
     #[must_use]
-    pub fn with_strategy(self, strategy: Strategy) -> Self {
-        Self { strategy, ..self }
+    pub fn with_usual(self, usual: Usual) -> Self {
+        Self { usual: Arc::new(usual), ..self }
     }
 
     /// Is told whenever a unit of work has been committed.
@@ -194,11 +194,16 @@ impl<D: Database> MessageBus<D> {
 
     /// A unit of work with all that is wanted at hand, and in it done what is due (rule 13).
     async fn begin(&self, wanted: Wanted) -> StoreResult<UnitOfWork<D::Tx>> {
-        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.strategy);
+        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.usual.clone());
         uow.load(wanted).await?;
-        if uow.do_what_is_due().await? {
+        let due = uow.do_what_is_due().await?;
+        let served = uow.served_by_the_day();
+        if due || !served.is_empty() {
             let correlation = self.entropy.uuid(self.clock.now()).to_string().into();
             uow.caused_by(&Cause { correlation, actor: "clock".into(), traceparent: None });
+            for sku in served {
+                handlers::serve_queue(&sku, &mut uow).await?;
+            }
             settle(&mut uow).await?;
         }
         Ok(uow)
@@ -213,8 +218,8 @@ impl<D: Database> Foresight for MessageBus<D> {
         uow.abandon().await
     }
 
-    fn strategy(&self) -> Strategy {
-        self.strategy
+    fn usual(&self) -> &Usual {
+        &self.usual
     }
 }
 
@@ -233,6 +238,7 @@ async fn settle<T: Transaction>(uow: &mut UnitOfWork<T>) -> StoreResult<bool> {
         }
         events = uow.gather();
     }
+    uow.watch_levels();
     Ok(stock_was_free)
 }
 
@@ -266,6 +272,7 @@ async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) ->
         Command::AdjustBatch(cmd) => handlers::adjust_batch(cmd, uow).await,
         Command::QuarantineBatch(cmd) => handlers::quarantine_batch(cmd, uow).await,
         Command::ReleaseBatch(cmd) => Ok(handlers::release_batch(cmd, uow)),
+        Command::Transfer(cmd) => Ok(handlers::transfer(cmd, uow)),
         Command::Allocate(cmd) => Ok(handlers::allocate(cmd, uow)),
         Command::ConfirmHold(cmd) => Ok(handlers::confirm_hold(cmd, uow)),
         Command::ExtendHold(cmd) => Ok(handlers::extend_hold(cmd, uow)),
@@ -298,6 +305,7 @@ fn name(command: &Command) -> &'static str {
         Command::AdjustBatch(_) => "adjust_batch",
         Command::QuarantineBatch(_) => "quarantine_batch",
         Command::ReleaseBatch(_) => "release_batch",
+        Command::Transfer(_) => "transfer",
         Command::Allocate(_) => "allocate",
         Command::ConfirmHold(_) => "confirm_hold",
         Command::ExtendHold(_) => "extend_hold",

@@ -76,7 +76,10 @@ impl Balance {
                 ReturnTo::Restock => Self { units: units + qty.units(), ..self },
                 ReturnTo::Scrap => self,
             },
+            Event::Transferred { qty, .. } => self.holding(less(units, *qty)?),
             Event::ProductChanged { .. }
+            | Event::LowStock { .. }
+            | Event::Restocked { .. }
             | Event::BatchEtaChanged { .. }
             | Event::ExpiryChanged { .. }
             | Event::BatchExpired { .. }
@@ -184,10 +187,11 @@ impl Movement {
         }
     }
 
-    /// What became of units that came back.
-    pub fn to(&self) -> Option<&'static str> {
+    /// What became of units that came back; of units that went to another location, the batch that they are there.
+    pub fn to(&self) -> Option<&str> {
         match &self.of.event {
             Event::Returned { to, .. } => Some(to.name()),
+            Event::Transferred { to, .. } => Some(to.as_str()),
             _ => None,
         }
     }
@@ -217,6 +221,7 @@ fn qty(event: &Event, before: Balance) -> u64 {
         | Event::HoldExpired { qty, .. }
         | Event::Allocated { qty, .. }
         | Event::Deallocated { qty, .. }
+        | Event::Transferred { qty, .. }
         | Event::Shipped { qty, .. }
         | Event::Returned { qty, .. } => qty.units(),
         // It has arrived, with all that is in it.
@@ -367,7 +372,7 @@ fn damaged(sku: &Sku, why: impl std::fmt::Display) -> StoreError {
 mod tests {
     use allocation_domain::commands::Rest;
     use allocation_domain::{
-        AdjustmentKind, BatchQuantity, DeallocationReason, LineId, OrderId, Promise, Reason, Settings,
+        AdjustmentKind, BatchQuantity, DeallocationReason, LineId, Location, OrderId, Promise, Reason, Settings,
     };
     use time::macros::date;
     use uuid::Uuid;
@@ -438,7 +443,13 @@ mod tests {
         };
         let returned = |qty, to| Event::Returned { line: line.clone(), qty: units(qty), reference: b(), to };
         let shown = shown([
-            Event::BatchCreated { reference: b(), qty: stock(10), eta: Some(date!(2031 - 01 - 01)), expires_on: None },
+            Event::BatchCreated {
+                reference: b(),
+                qty: stock(10),
+                eta: Some(date!(2031 - 01 - 01)),
+                expires_on: None,
+                location: Location::default(),
+            },
             Event::BatchQuantityChanged { reference: b(), from: stock(10), to: stock(20) },
             Event::BatchReceived { reference: b(), from: stock(20), qty: stock(15), rest: Rest::Keep },
             held(5),
@@ -491,7 +502,13 @@ mod tests {
     fn an_arrival_is_a_movement_of_all_units_and_another_date_is_none() {
         let eta = |from, to| Event::BatchEtaChanged { reference: reference("b"), from, to };
         let (first, second) = (Some(date!(2031 - 01 - 01)), Some(date!(2031 - 02 - 01)));
-        let created = Event::BatchCreated { reference: reference("b"), qty: stock(7), eta: first, expires_on: None };
+        let created = Event::BatchCreated {
+            reference: reference("b"),
+            qty: stock(7),
+            eta: first,
+            expires_on: None,
+            location: Location::default(),
+        };
         let shown = shown([created, eta(first, second), eta(second, None)]);
         assert_eq!(shown[1..], [("batch_eta_changed", 7, [0, 0, 0, 0], [7, 0, 0, 0])]);
     }
@@ -552,7 +569,16 @@ mod tests {
         let mut balances = Balances::default();
         let b = || reference("b");
         balances
-            .fold(happened(1, Event::BatchCreated { reference: b(), qty: stock(5), eta: None, expires_on: None }))
+            .fold(happened(
+                1,
+                Event::BatchCreated {
+                    reference: b(),
+                    qty: stock(5),
+                    eta: None,
+                    expires_on: None,
+                    location: Location::default(),
+                },
+            ))
             .unwrap();
         balances
             .fold(happened(2, Event::BatchQuantityChanged { reference: b(), from: stock(5), to: stock(0) }))

@@ -15,7 +15,8 @@ use crate::group_commit::{Commands, HandlerError};
 use crate::message_bus::Message;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::housekeeping::Housekeeping;
-use crate::ports::reader::Reader;
+use crate::ports::reader::{Among, Reader};
+use crate::usual::TimeZones;
 use crate::wire::Cause;
 
 /// How often it looks.
@@ -37,6 +38,8 @@ pub struct Sweeper {
     pub clock: Arc<dyn Clock>,
     /// Names what it does.
     pub entropy: Arc<dyn Entropy>,
+    /// Tells the day.
+    pub time_zones: TimeZones,
     /// Has the store forget.
     pub housekeeping: Arc<dyn Housekeeping>,
     /// For how long a request key is remembered at least.
@@ -68,14 +71,11 @@ impl Sweeper {
     /// # Errors
     /// When the store can't do its part, or too much waits.
     pub async fn sweep(&self) -> Result<(), HandlerError> {
-        let mut before = Vec::new();
+        let mut after = None;
         loop {
-            let due = self.reader.due(None, PAGE).await?.skus;
-            // What may be due and turns out not to be is found again.
-            if due.is_empty() || due == before {
-                return Ok(());
-            }
-            before.clone_from(&due);
+            let due = self.reader.due(Among::After(after.as_ref(), PAGE), &self.time_zones).await?.skus;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = Some(last.clone());
             let correlation: Arc<str> = self.entropy.uuid(self.clock.now()).to_string().into();
             let sweeps = due.into_iter().map(|sku| {
                 let cause = Cause { correlation: correlation.clone(), actor: "sweeper".into(), traceparent: None };

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetProduct};
-use allocation_domain::{
-    BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy,
-};
+use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
 use crate::ports::database::{
-    Change, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult, Transaction, Units,
+    Change, DueBy, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult, Transaction, Units,
 };
+use crate::usual::Usual;
 use crate::verify::ProductBooks;
 use crate::wire::{self, Cause};
 
@@ -62,6 +61,10 @@ impl Wanted {
             Command::AdjustBatch(c) => batch(&c.sku, &c.reference),
             Command::QuarantineBatch(c) => batch(&c.sku, &c.reference),
             Command::ReleaseBatch(c) => batch(&c.sku, &c.reference),
+            Command::Transfer(c) => {
+                batch(&c.sku, &c.from);
+                batch(&c.sku, &c.reference);
+            }
             Command::ChangeLine(c) => {
                 selection.skus.insert(c.sku.clone());
                 selection.lines.push((c.sku.clone(), c.line.clone()));
@@ -114,12 +117,14 @@ impl Wanted {
 pub struct UnitOfWork<T> {
     tx: T,
     entropy: Arc<dyn Entropy>,
-    strategy: Strategy,
+    usual: Arc<Usual>,
     seen: BTreeMap<Sku, Tracked>,
     /// Orders that were asked for and have lines, at hand or not.
     orders: BTreeSet<OrderId>,
     /// Products handed out for change since events were last gathered.
     touched: Vec<Sku>,
+    /// Products that were changed and may have to say that little is left.
+    unwatched: BTreeSet<Sku>,
     /// What is going on, as the cause of events.
     cause: Cause,
     /// Events that were taken from products and not yet asked for by [`UnitOfWork::gather`].
@@ -146,15 +151,16 @@ struct Tracked {
 }
 
 impl<T: Transaction> UnitOfWork<T> {
-    /// A unit of work in this transaction. `strategy`: that of products that say nothing of theirs.
-    pub fn new(tx: T, entropy: Arc<dyn Entropy>, strategy: Strategy) -> Self {
+    /// A unit of work in this transaction. `usual`: what holds for products that say nothing else.
+    pub fn new(tx: T, entropy: Arc<dyn Entropy>, usual: Arc<Usual>) -> Self {
         Self {
             tx,
             entropy,
-            strategy,
+            usual,
             seen: BTreeMap::new(),
             orders: BTreeSet::new(),
             touched: Vec::new(),
+            unwatched: BTreeSet::new(),
             cause: Cause { correlation: "".into(), actor: "".into(), traceparent: None },
             gathered: Vec::new(),
             unrecorded: Vec::new(),
@@ -188,7 +194,7 @@ impl<T: Transaction> UnitOfWork<T> {
     }
 
     fn track(&mut self, mut product: Product) {
-        product.set_usual_strategy(self.strategy);
+        self.usual.tell(&mut product);
         let saved_version = product.version();
         let tracked = Tracked { product, saved_version, unsaved: Vec::new(), looked_over: BTreeSet::new() };
         self.seen.insert(tracked.product.sku().clone(), tracked);
@@ -199,7 +205,7 @@ impl<T: Transaction> UnitOfWork<T> {
     pub async fn do_what_is_due(&mut self) -> StoreResult<bool> {
         let mut asked = Vec::new();
         for (sku, Tracked { product, .. }) in self.seen.iter().filter(|(_, tracked)| tracked.product.may_be_due()) {
-            asked.push((sku.clone(), product.now()));
+            asked.push(DueBy { sku: sku.clone(), now: product.now(), today: product.calendar().latest() });
         }
         if asked.is_empty() {
             return Ok(false);
@@ -209,13 +215,19 @@ impl<T: Transaction> UnitOfWork<T> {
                 product.remember([line]);
             }
         }
-        for (sku, _) in asked {
+        for DueBy { sku, .. } in asked {
             let product = self.product_mut(&sku).expect("it was loaded");
             product.expire_holds();
             product.expire_batches();
             product.lose_what_spoils();
         }
         Ok(true)
+    }
+
+    /// Loaded products whose queue may be served by what day it is.
+    pub fn served_by_the_day(&self) -> Vec<Sku> {
+        let served = self.seen.iter().filter(|(_, tracked)| tracked.product.day_may_serve_queue());
+        served.map(|(sku, _)| sku.clone()).collect()
     }
 
     /// A product, if it is known.
@@ -291,6 +303,9 @@ impl<T: Transaction> UnitOfWork<T> {
             let Some(tracked) = self.seen.get_mut(&sku) else { continue };
             tracked.looked_over.extend(tracked.product.take_looked_over());
             let events = tracked.product.take_events();
+            if !events.is_empty() && !tracked.product.settings().levels.is_empty() {
+                self.unwatched.insert(sku.clone());
+            }
             let now = tracked.product.now();
             let version = tracked.product.version();
             let first = version + 1 - events.len() as u64;
@@ -304,6 +319,17 @@ impl<T: Transaction> UnitOfWork<T> {
                 self.gathered.push((sku.clone(), event));
             }
         }
+    }
+
+    /// Has products that were changed since this was last done say where little is left, and where there is enough again.
+    pub fn watch_levels(&mut self) {
+        for sku in std::mem::take(&mut self.unwatched) {
+            if let Some(product) = self.product_mut(&sku) {
+                product.watch_levels();
+            }
+        }
+        self.gather();
+        self.unwatched.clear();
     }
 
     /// Brings units placed in a batch to hand, in the order in which they lose their place, or those after `after`, at most `limit`, and

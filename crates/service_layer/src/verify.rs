@@ -135,7 +135,10 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     if product.out_of_stock_raised() != ledger.out_of_stock_raised {
         differ(format!("says out-of-stock-raised is {}, unlike its events", product.out_of_stock_raised()));
     }
-    if product.settings() != ledger.settings {
+    if *product.low() != ledger.low {
+        differ(format!("says that little is left at {:?}, by its events at {:?}", product.low(), ledger.low));
+    }
+    if *product.settings() != ledger.settings {
         differ(format!("has {:?}, by its events {:?}", product.settings(), ledger.settings));
     }
     let mut placed: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -256,10 +259,11 @@ pub fn product_told_by_events(books: &ProductBooks) -> Result<(Product, Vec<Note
         sku: books.sku.clone(),
         version: ledger.version,
         changed_at,
-        settings: ledger.settings,
         backordered: ledger.backordered(),
         queued: ledger.queued(),
+        settings: ledger.settings,
         out_of_stock_raised: ledger.out_of_stock_raised,
+        low: ledger.low,
         batches: ledger.batches.into_values().collect(),
     };
     let mut product = Product::restore(stored, books.now);

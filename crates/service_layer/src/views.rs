@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use allocation_domain::commands::{Allocate, WhenShort};
 use allocation_domain::product::Plan;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, BatchState, Eta, LineKey, OrderId, OrderLine, Part, Product, Quantity, Rejection,
-    Seniority, Settings, Shipped, Sku, Strategy, Terms,
+    AcceptedLine, Batch, BatchRef, BatchState, Calendar, Eta, Level, LineKey, Location, Locations, OrderId, OrderLine,
+    Part, Product, Quantity, Rejection, Seniority, Settings, Shipped, Sku, Strategy, Terms, arrival,
 };
 use time::{Date, OffsetDateTime};
 
 use crate::handlers;
 use crate::ports::database::StoreResult;
-use crate::ports::reader::{Foresight, LineFilter, Reader, StoredLine};
+use crate::ports::reader::{Among, Foresight, LineFilter, Reader, StoredLine, Whereabouts};
 
 /// A product's numbers and its open batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,35 @@ pub struct ProductView {
     pub backordered: u64,
     /// Of these, units that the queue's cap counts.
     pub queued: u64,
+    /// The same, location by location: those of its open batches and those of which its settings say something.
+    pub locations: Vec<LocationView>,
     /// Open batches, in order of preference.
     pub batches: Vec<BatchView>,
+}
+
+/// A product's numbers at one location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocationView {
+    /// Where.
+    pub location: Location,
+    /// Units of arrived batches.
+    pub on_hand: u64,
+    /// Units of batches that have not arrived.
+    pub incoming: u64,
+    /// Units on hand that are set aside or expired.
+    pub unavailable: u64,
+    /// Units placed for holds.
+    pub held: u64,
+    /// Units allocated to order lines.
+    pub allocated: u64,
+    /// Units on hand that can be promised today.
+    pub available: u64,
+    /// Units that can be promised at all, arrived or not.
+    pub promisable: u64,
+    /// What is to be kept there, and what is little.
+    pub level: Level,
+    /// Whether little is left.
+    pub low: bool,
 }
 
 /// A batch's numbers.
@@ -54,6 +81,8 @@ pub struct ProductView {
 pub struct BatchView {
     /// The shipment.
     pub reference: BatchRef,
+    /// Where it lies, or will lie.
+    pub location: Location,
     /// Its state.
     pub state: BatchState,
     /// Units it was last declared to have.
@@ -130,6 +159,8 @@ pub struct PlacementView {
     pub locked: u64,
     /// When the batch is expected; none: arrived.
     pub eta: Eta,
+    /// Where it is, or will be.
+    pub location: Location,
 }
 
 /// Units that wait in a product's queue.
@@ -158,12 +189,26 @@ pub struct AvailabilityView {
     pub available: u64,
     /// `ATP(d)`: units that can be promised by each day on which there are more than before.
     pub atp: Vec<(Date, u64)>,
+    /// The same, location by location.
+    pub locations: Vec<AvailabilityAt>,
+}
+
+/// How many units can be promised from a location, and by which day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvailabilityAt {
+    /// Where.
+    pub location: Location,
+    /// Units that can be promised today.
+    pub available: u64,
+    /// Units that can be promised by each day.
+    pub atp: Vec<(Date, u64)>,
 }
 
 impl From<&Batch> for BatchView {
     fn from(batch: &Batch) -> Self {
         Self {
             reference: batch.reference.clone(),
+            location: batch.location.clone(),
             state: batch.state(),
             qty: batch.declared.units(),
             units: batch.quantity.units(),
@@ -180,19 +225,23 @@ impl From<&Batch> for BatchView {
 
 impl From<&Product> for ProductView {
     fn from(product: &Product) -> Self {
-        let sum = |of: fn(&Batch) -> u64| product.batches().iter().map(of).sum();
+        let of_batches = product.batches().iter().filter(|batch| batch.is_open()).map(|batch| &batch.location);
+        let locations: BTreeSet<&Location> = of_batches.chain(product.settings().levels.keys()).collect();
+        let locations: Vec<_> = locations.into_iter().map(|location| LocationView::of(product, location)).collect();
+        let sum = |of: fn(&LocationView) -> u64| locations.iter().map(of).sum();
         Self {
             sku: product.sku().clone(),
             version: product.version(),
-            settings: product.settings(),
+            settings: product.settings().clone(),
             strategy: product.strategy(),
-            on_hand: sum(|b| if b.has_arrived() { b.quantity.units() } else { 0 }),
-            incoming: sum(|b| if b.has_arrived() { 0 } else { b.quantity.units() }),
-            unavailable: sum(|b| if b.has_arrived() { b.unavailable() } else { 0 }),
+            on_hand: sum(|at| at.on_hand),
+            incoming: sum(|at| at.incoming),
+            unavailable: sum(|at| at.unavailable),
             held: product.held(),
-            allocated: sum(|b| b.allocated),
-            available: product.available(),
-            promisable: sum(Batch::free),
+            allocated: sum(|at| at.allocated),
+            available: sum(|at| at.available),
+            promisable: sum(|at| at.promisable),
+            locations,
             backordered: product.backordered(),
             queued: product.queued(),
             batches: product.batches().iter().filter(|batch| batch.is_open()).map(BatchView::from).collect(),
@@ -200,21 +249,53 @@ impl From<&Product> for ProductView {
     }
 }
 
+impl LocationView {
+    fn of(product: &Product, location: &Location) -> Self {
+        let batches = || product.batches().iter().filter(|batch| batch.location == *location);
+        let sum = |arrived: &[bool], of: fn(&Batch) -> u64| -> u64 {
+            batches().filter(|batch| arrived.contains(&batch.has_arrived())).map(of).sum()
+        };
+        Self {
+            location: location.clone(),
+            on_hand: sum(&[true], |batch| batch.quantity.units()),
+            incoming: sum(&[false], |batch| batch.quantity.units()),
+            unavailable: sum(&[true], Batch::unavailable),
+            held: sum(&[true, false], |batch| batch.held),
+            allocated: sum(&[true, false], |batch| batch.allocated),
+            available: product.available_at(location),
+            promisable: product.promisable_at(location),
+            level: product.settings().levels.get(location).copied().unwrap_or_default(),
+            low: product.low().contains(location),
+        }
+    }
+}
+
 impl LineView {
-    /// A line seen on `today`, given each batch's ETA.
-    pub fn new(sku: &Sku, line: &AcceptedLine, eta: impl Fn(&BatchRef) -> Eta, today: Date) -> Self {
+    /// A line, given what is known of its batches and what day it is where.
+    pub fn new<'a>(
+        sku: &Sku,
+        line: &AcceptedLine,
+        batch: impl Fn(&BatchRef) -> Option<(Eta, &'a Location)>,
+        calendar: &Calendar,
+    ) -> Self {
+        let ready = |reference: &BatchRef| match batch(reference) {
+            Some((eta, location)) => arrival(eta, calendar.today(location)),
+            // One of which nothing is known any more has nothing in it.
+            None => calendar.usual(),
+        };
         let mut placements: Vec<PlacementView> = Vec::with_capacity(1);
-        for (batch, part) in line.placements() {
+        for (reference, part) in line.placements() {
             // Units accepted at different times may lie in one batch; to the outside they are one placement.
             let qty = part.qty.units();
             let locked = if part.locked { qty } else { 0 };
-            match placements.iter_mut().find(|placement| placement.batch == *batch) {
-                Some(placement) => {
-                    placement.qty += qty;
-                    placement.locked += locked;
-                }
-                None => placements.push(PlacementView { batch: batch.clone(), qty, locked, eta: eta(batch) }),
+            if let Some(placement) = placements.iter_mut().find(|placement| placement.batch == *reference) {
+                placement.qty += qty;
+                placement.locked += locked;
+                continue;
             }
+            let (eta, location) = batch(reference).unzip();
+            let (eta, location) = (eta.flatten(), location.cloned().unwrap_or_default());
+            placements.push(PlacementView { batch: reference.clone(), qty, locked, eta, location });
         }
         Self {
             sku: sku.clone(),
@@ -232,8 +313,8 @@ impl LineView {
             lapsed: line.lapsed,
             state: line.state().name(),
             held_until: line.hold,
-            terms: line.terms,
-            promised_date: line.promised_date(eta, today),
+            terms: line.terms.clone(),
+            promised_date: line.promised_date(ready),
             placements,
             accepted: line.accepted,
         }
@@ -242,14 +323,15 @@ impl LineView {
     /// A line of a product in memory.
     pub fn of(product: &Product, key: &LineKey) -> Option<Self> {
         let line = product.line(key)?;
-        Some(Self::new(product.sku(), line, |reference| product.eta(reference), product.today()))
+        let batch = |reference: &BatchRef| product.batch(reference).map(|batch| (batch.eta, &batch.location));
+        Some(Self::new(product.sku(), line, batch, product.calendar()))
     }
 }
 
 /// What is due, done.
 struct Present {
-    /// The day it is.
-    today: Date,
+    /// What day it is.
+    calendar: Calendar,
     /// Products of which something was due, as they are by now, with those of their lines at hand that this has changed.
     products: BTreeMap<Sku, Product>,
 }
@@ -258,17 +340,22 @@ impl Present {
     /// Of these products; of all others nothing is due.
     async fn of(reader: &dyn Reader, foresight: &dyn Foresight, skus: BTreeSet<Sku>) -> StoreResult<Self> {
         let skus: Vec<Sku> = skus.into_iter().collect();
-        let due = reader.due(Some(&skus), skus.len()).await?;
+        let time_zones = &foresight.usual().time_zones;
+        let due = reader.due(Among::These(&skus), time_zones).await?;
         let foreseen = if due.skus.is_empty() { Vec::new() } else { foresight.foresee(&due.skus).await? };
         let products = foreseen.into_iter().map(|product| (product.sku().clone(), product)).collect();
-        Ok(Self { today: due.now.date(), products })
+        Ok(Self { calendar: time_zones.calendar(due.now), products })
     }
 
     fn line(&self, stored: &StoredLine) -> LineView {
-        self.products
-            .get(&stored.sku)
-            .and_then(|product| LineView::of(product, &stored.line.key))
-            .unwrap_or_else(|| LineView::new(&stored.sku, &stored.line, |reference| stored.eta(reference), self.today))
+        let present = self.products.get(&stored.sku).and_then(|product| LineView::of(product, &stored.line.key));
+        present.unwrap_or_else(|| {
+            let batch = |reference: &BatchRef| {
+                let known = stored.batches.iter().find(|known| known.reference == *reference);
+                known.map(|Whereabouts { eta, location, .. }| (*eta, location))
+            };
+            LineView::new(&stored.sku, &stored.line, batch, &self.calendar)
+        })
     }
 
     fn admits(&self, filter: &LineFilter, stored: &StoredLine) -> bool {
@@ -281,7 +368,7 @@ impl Present {
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
     let told = |mut products: Vec<Product>| {
         for product in &mut products {
-            product.set_usual_strategy(foresight.strategy());
+            foresight.usual().tell(product);
         }
         products
     };
@@ -451,32 +538,57 @@ pub async fn availability(
     sku: &Sku,
     qty: Quantity,
     by: Option<Date>,
+    locations: Option<Locations>,
 ) -> StoreResult<Option<AvailabilityView>> {
     let stored = reader.products_named(std::slice::from_ref(sku)).await?;
     let Some(product) = present(reader, foresight, stored).await?.pop() else { return Ok(None) };
-    let today = product.today();
     let order_id = OrderId::new("availability").expect("a word is a key");
-    let line = OrderLine { terms: Terms { by, ..Terms::default() }, ..OrderLine::new(order_id, sku.clone(), qty) };
-    let placements = match product.plan(&[line], WhenShort::Partial, None) {
+    let terms = Terms { by, locations: locations.clone(), ..Terms::default() };
+    let line = OrderLine { terms, ..OrderLine::new(order_id, sku.clone(), qty) };
+    let placements: Vec<(BatchRef, u64)> = match product.plan(&[line], WhenShort::Partial, None) {
         allocation_domain::product::Decision::Accept(plan) => {
             plan.lines.into_iter().flat_map(|line| line.placements).collect()
         }
         _ => Vec::new(),
     };
     let found: u64 = placements.iter().map(|(_, units)| units).sum();
-    let arrival = |reference: &BatchRef| product.batch(reference).map_or(today, |batch| batch.arrival(today));
-    let ready = placements.iter().map(|(reference, _)| arrival(reference)).max().filter(|_| found == qty.units());
-    let days: BTreeSet<Date> =
-        product.batches().iter().filter(|batch| batch.free() > 0).map(|batch| batch.arrival(today)).collect();
+    let batch = |reference: &BatchRef| product.batch(reference).expect("a plan is made of batches at hand");
+    let days = placements.iter().map(|(reference, _)| batch(reference).arrival(product.calendar()));
+    let ready = days.max().filter(|_| found == qty.units());
+    let counts = |location: &&Location| locations.as_ref().is_none_or(|wanted| wanted.rank(location).is_some());
+    let locations: Vec<AvailabilityAt> =
+        product.locations().into_iter().filter(counts).map(|location| availability_at(&product, location)).collect();
+    let days: BTreeSet<Date> = locations.iter().flat_map(|at| at.atp.iter().map(|(day, _)| *day)).collect();
+    let by = |day| locations.iter().map(|at| product.available_to_promise_at(&at.location, day)).sum();
     Ok(Some(AvailabilityView {
         sku: sku.clone(),
         qty: qty.units(),
         ready,
         placements: placements
-            .into_iter()
-            .map(|(batch, qty)| PlacementView { eta: product.eta(&batch), batch, qty, locked: 0 })
+            .iter()
+            .map(|(reference, qty)| {
+                let Batch { eta, location, .. } = batch(reference);
+                PlacementView { batch: reference.clone(), qty: *qty, locked: 0, eta: *eta, location: location.clone() }
+            })
             .collect(),
-        available: product.available(),
-        atp: days.into_iter().map(|day| (day, product.available_to_promise(day))).collect(),
+        available: locations.iter().map(|at| at.available).sum(),
+        atp: where_it_changes(days.into_iter().map(|day| (day, by(day)))),
+        locations,
     }))
+}
+
+fn availability_at(product: &Product, location: &Location) -> AvailabilityAt {
+    let there = product.batches().iter().filter(|batch| batch.location == *location && batch.free() > 0);
+    let days: BTreeSet<Date> = there.map(|batch| batch.arrival(product.calendar())).collect();
+    AvailabilityAt {
+        location: location.clone(),
+        available: product.available_at(location),
+        atp: where_it_changes(days.into_iter().map(|day| (day, product.available_to_promise_at(location, day)))),
+    }
+}
+
+/// Days on which there are not as many units as before, when there were none: what comes may be kept back, or count for nothing.
+fn where_it_changes(by_day: impl Iterator<Item = (Date, u64)>) -> Vec<(Date, u64)> {
+    let mut before = 0;
+    by_day.filter(|(_, units)| std::mem::replace(&mut before, *units) != *units).collect()
 }

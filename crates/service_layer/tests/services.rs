@@ -15,8 +15,8 @@ use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, LaneH
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
-    StoreResult, Transaction, Units,
+    Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::{LineFilter, Reader};
@@ -370,7 +370,7 @@ async fn events_carry_where_they_came_from() {
         r#""sequence":1"#,
         r#""correlation":"test""#,
         r#""actor":"test""#,
-        r#""data":{"ref":"b","qty":3,"eta":null}"#,
+        r#""data":{"ref":"b","qty":3,"eta":null,"location":"default"}"#,
     ] {
         assert!(body.contains(part), "{part} in {body}");
     }
@@ -467,7 +467,7 @@ impl ProductRepository for GatedTransaction {
         self.tx.waiting(sku, largest_free, after, limit).await
     }
 
-    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         self.tx.due_lines(products).await
     }
 

@@ -8,20 +8,21 @@ use allocation_domain::product::StoredProduct;
 use allocation_domain::{
     AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Sku, Split,
 };
+use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, Database, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    Change, Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
     StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::notifications::Notifications;
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
+use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::names_batch;
 use async_trait::async_trait;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use tokio::sync::OwnedMutexGuard;
 
 /// A store in memory: one transaction at a time, on a copy that a commit puts in the original's place.
@@ -59,9 +60,8 @@ impl Row {
     }
 
     fn stored(&self, line: &AcceptedLine) -> StoredLine {
-        let eta = |reference: &BatchRef| self.batches.get(reference).and_then(|batch| batch.eta);
-        let etas = line.placements().map(|(reference, _)| (reference.clone(), eta(reference))).collect();
-        StoredLine { sku: self.head.sku.clone(), line: line.clone(), etas }
+        let batches = line.placements().filter_map(|(reference, _)| self.batches.get(reference)).map(Whereabouts::from);
+        StoredLine { sku: self.head.sku.clone(), line: line.clone(), batches: batches.collect() }
     }
 
     fn books(&self, now: OffsetDateTime, state: &State) -> ProductBooks {
@@ -81,16 +81,16 @@ impl Row {
     }
 
     /// Lines of which something is due.
-    fn due(&self, now: OffsetDateTime) -> impl Iterator<Item = &AcceptedLine> {
+    fn due(&self, now: OffsetDateTime, today: Date) -> impl Iterator<Item = &AcceptedLine> {
         let product = self.product(now, Batch::is_open);
         self.lines.values().filter(move |line| {
-            line.hold.is_some_and(|until| until <= now) || product.spoils_on(line).is_some_and(|day| day <= now.date())
+            line.hold.is_some_and(|until| until <= now) || product.spoils_on(line).is_some_and(|day| day <= today)
         })
     }
 
     /// Whether a batch has expired and does not say so yet.
-    fn expires(&self, now: OffsetDateTime) -> bool {
-        let over = |batch: &Batch| batch.expires_on.is_some_and(|last| last < now.date()) && !batch.expired;
+    fn expires(&self, today: Date) -> bool {
+        let over = |batch: &Batch| batch.expires_on.is_some_and(|last| last < today) && !batch.expired;
         self.batches.values().any(|batch| batch.is_open() && over(batch))
     }
 
@@ -107,7 +107,7 @@ impl Row {
     fn waiting(&self, largest_free: u64, after: Option<Seniority>, limit: usize) -> Vec<Units> {
         let needs = |line: &AcceptedLine, part: &Part| match line.terms.split {
             Split::Never => part.qty.units(),
-            Split::Parts(least) => part.qty.min(least).units(),
+            Split::Parts(least) | Split::OverLocations(least) => part.qty.min(least).units(),
         };
         let mut waiting = self.parts(|line, part| {
             part.batch.is_none()
@@ -251,11 +251,11 @@ impl ProductRepository for FakeTransaction {
         Ok(row.map(|row| row.waiting(largest_free, after, limit)).unwrap_or_default())
     }
 
-    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         let mut due = Vec::new();
-        for (sku, now) in products {
+        for DueBy { sku, now, today } in products {
             let Some(row) = self.copy.products.get(sku) else { continue };
-            due.extend(row.due(*now).map(|line| (sku.clone(), line.clone())));
+            due.extend(row.due(*now, *today).map(|line| (sku.clone(), line.clone())));
         }
         Ok(due)
     }
@@ -289,10 +289,11 @@ impl ProductRepository for FakeTransaction {
                 sku: product.sku().clone(),
                 version: product.version(),
                 changed_at: product.changed_at(),
-                settings: product.settings(),
+                settings: product.settings().clone(),
                 backordered: product.backordered(),
                 queued: product.queued(),
                 out_of_stock_raised: product.out_of_stock_raised(),
+                low: product.low().clone(),
                 batches: Vec::new(),
             };
             let new = || Row { head: head.clone(), batches: BTreeMap::new(), lines: BTreeMap::new() };
@@ -369,11 +370,17 @@ impl Reader for FakeDatabase {
         Ok(lines.filter(|stored| stored.line.key.order_id == *order_id).collect())
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
+    async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
-        let due = |row: &&Row| row.due(now).next().is_some() || row.expires(now);
+        let today = time_zones.calendar(now).latest();
+        let due = |row: &&Row| row.due(now, today).next().is_some() || row.expires(today);
         let rows = state.products.values().filter(due).map(|row| row.head.sku.clone());
-        let skus = rows.filter(|sku| among.is_none_or(|among| among.contains(sku))).take(limit).collect();
+        let skus = match among {
+            Among::These(skus) => rows.filter(|sku| skus.contains(sku)).collect(),
+            Among::After(after, limit) => {
+                rows.filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect()
+            }
+        };
         Ok(Due { now, skus })
     }
 

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod contracts;
 pub mod fakes;
 pub mod program;
+pub mod real_orders;
 pub mod servers;
 pub mod shorthand;
 

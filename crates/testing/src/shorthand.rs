@@ -6,8 +6,8 @@ use allocation_domain::commands::{
     Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem, WhenShort,
 };
 use allocation_domain::{
-    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, OrderId, OrderLine, Quantity, Reason,
-    Settings, Sku, Terms,
+    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, Location, Locations, OrderId, OrderLine,
+    Quantity, Reason, Settings, Sku, Terms,
 };
 use allocation_service_layer::Message;
 use allocation_service_layer::wire::Cause;
@@ -16,6 +16,16 @@ use time::Date;
 /// A SKU.
 pub fn sku(text: &str) -> Sku {
     Sku::new(text).expect("a good SKU")
+}
+
+/// A location.
+pub fn location(text: &str) -> Location {
+    Location::new(text).expect("a good location")
+}
+
+/// Locations in order of preference.
+pub fn accepted(names: &[&str]) -> Locations {
+    Locations::new(names.iter().map(|name| location(name)).collect()).expect("some locations, each once")
 }
 
 /// An order's id.
@@ -61,6 +71,7 @@ pub fn create_batch(name: &str, of: &str, units: u64, eta: Eta) -> Command {
         qty: stock(units),
         eta,
         expires_on: None,
+        location: Location::default(),
     })
 }
 
@@ -73,6 +84,7 @@ pub fn declare_batch(name: &str, of: &str, units: u64, eta: Option<Eta>) -> Comm
         qty: stock(units),
         eta,
         expires_on: None,
+        location: None,
         precondition,
     })
 }
@@ -95,12 +107,12 @@ pub fn allocate(order_id: &str, lines: &[(&str, u64)]) -> Command {
 
 /// Asks for lines on the usual terms, which let them be split: SKU and units.
 pub fn ask(order_id: &str, when_short: WhenShort, lines: &[(&str, u64)]) -> Command {
-    ask_on(order_id, when_short, Terms::default(), lines)
+    ask_on(order_id, when_short, &Terms::default(), lines)
 }
 
 /// Asks for lines on these terms.
-pub fn ask_on(order_id: &str, when_short: WhenShort, terms: Terms, lines: &[(&str, u64)]) -> Command {
-    let lines = lines.iter().map(|(of, units)| (sku(of), LineId::default(), qty(*units), terms));
+pub fn ask_on(order_id: &str, when_short: WhenShort, terms: &Terms, lines: &[(&str, u64)]) -> Command {
+    let lines = lines.iter().map(|(of, units)| (sku(of), LineId::default(), qty(*units), terms.clone()));
     let mut asked = Allocate::new(order(order_id), lines).expect("sums within bounds");
     asked.when_short = when_short;
     Command::Allocate(asked)

@@ -12,13 +12,17 @@ CREATE TABLE products (
     auto_improve boolean NOT NULL,
     strategy text, -- null: as the service does unless told otherwise
     min_days integer NOT NULL,
-    requires_expiry boolean NOT NULL
+    requires_expiry boolean NOT NULL,
+    overdue_days integer, -- null: a batch that has not come counts for ever
+    levels text, -- what is to be kept at each location, and what is little, as JSON; null: nothing
+    low text -- locations of which `low_stock` was told last, a line for each; null: none
 ) WITH (fillfactor = 70);
 CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 
 CREATE TABLE batches (
     sku text COLLATE "C" NOT NULL,
     reference text COLLATE "C" NOT NULL,
+    location text COLLATE "C" NOT NULL,
     quantity bigint NOT NULL CHECK (quantity >= 0), -- units there are now
     declared bigint NOT NULL CHECK (declared >= 0), -- units it was last declared to have
     quarantined bigint NOT NULL CHECK (quarantined >= 0), -- units that are set aside
@@ -63,6 +67,8 @@ CREATE TABLE lines (
     by_date date,
     not_before date,
     min_split bigint, -- null: 1; 0: it must stay whole
+    over_locations boolean, -- null: its parts stay at one location
+    locations text, -- those it accepts, a line for each, the one it prefers first; null: any
     in_parts boolean NOT NULL DEFAULT false, -- its units lie in several batches, were accepted at several times, or are being picked: see `parts`
     PRIMARY KEY (sku, accepted),
     CHECK (requested = placed + backordered + coalesce(dropped, 0) + coalesce(cancelled, 0) + coalesce(lapsed, 0)

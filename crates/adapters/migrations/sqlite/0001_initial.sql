@@ -11,6 +11,9 @@ CREATE TABLE products (
     strategy TEXT, -- null: as the service does unless told otherwise
     min_days INTEGER NOT NULL,
     requires_expiry INTEGER NOT NULL,
+    overdue_days INTEGER, -- null: a batch that has not come counts for ever
+    levels TEXT, -- what is to be kept at each location, and what is little, as JSON; null: nothing
+    low TEXT, -- locations of which `low_stock` was told last, a line for each; null: none
     newest_order_id TEXT, -- with `newest_line`: the line accepted last, where the chain of its lines begins
     newest_line TEXT,
     newest_event INTEGER -- where its last event is, and the chain of its events begins
@@ -20,6 +23,7 @@ CREATE INDEX products_waiting ON products (sku) WHERE backordered > 0;
 CREATE TABLE batches (
     sku TEXT NOT NULL,
     reference TEXT NOT NULL,
+    location TEXT NOT NULL,
     quantity INTEGER NOT NULL CHECK (quantity >= 0), -- units there are now
     declared INTEGER NOT NULL CHECK (declared >= 0), -- units it was last declared to have
     quarantined INTEGER NOT NULL CHECK (quarantined >= 0), -- units that are set aside
@@ -64,6 +68,8 @@ CREATE TABLE lines (
     by_date TEXT,
     not_before TEXT,
     min_split INTEGER, -- null: 1; 0: it must stay whole
+    over_locations INTEGER, -- null: its parts stay at one location
+    locations TEXT, -- those it accepts, a line for each, the one it prefers first; null: any
     in_parts INTEGER NOT NULL, -- its units lie in several batches, were accepted at several times, or are being picked: see `parts`
     previous_order_id TEXT, -- with `previous_line`: the line of the same SKU accepted before it
     previous_line TEXT,

@@ -191,9 +191,9 @@ fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -
 /// The columns that [`product`] reads.
 const PRODUCT: &str =
     "p.sku, p.version, p.changed_at, p.backordered, p.queued, p.out_of_stock_raised, p.queue_cap, p.auto_improve,
-    p.strategy, p.min_days, p.requires_expiry";
+    p.strategy, p.min_days, p.requires_expiry, p.overdue_days, p.levels, p.low";
 /// How many they are.
-const PRODUCT_COLUMNS: usize = 11;
+const PRODUCT_COLUMNS: usize = 14;
 
 /// Reads a product from the first columns, without its batches.
 fn product(row: &Row) -> StoreResult<StoredProduct> {
@@ -209,13 +209,16 @@ fn product(row: &Row) -> StoreResult<StoredProduct> {
         strategy: get(row, 8)?,
         min_days: get(row, 9)?,
         requires_expiry: get(row, 10)?,
+        overdue_days: get(row, 11)?,
+        levels: get(row, 12)?,
+        low: get(row, 13)?,
     }
     .stored()
 }
 
 /// The columns that [`batch`] reads.
 const BATCH: &str = "b.reference, b.quantity, b.declared, b.quarantined, b.held, b.allocated, b.eta, b.arrived,
-    b.expires_on, b.expired, b.cancelled, b.revision";
+    b.expires_on, b.expired, b.cancelled, b.revision, b.location";
 
 /// Reads a batch from the columns that start at `first`.
 fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
@@ -232,6 +235,7 @@ fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
         expired: get(row, first + 9)?,
         cancelled: get(row, first + 10)?,
         revision: get(row, first + 11)?,
+        location: get(row, first + 12)?,
     }
     .batch()
 }
@@ -239,9 +243,9 @@ fn batch(row: &Row, first: usize) -> StoreResult<Batch> {
 /// The columns that [`line`] reads.
 const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
     l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku,
-    l.shipped, l.min_days";
+    l.shipped, l.min_days, l.over_locations, l.locations";
 /// How many they are.
-const LINE_COLUMNS: usize = 20;
+const LINE_COLUMNS: usize = 22;
 
 /// Reads a line, and its SKU, from the first columns.
 fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
@@ -265,6 +269,8 @@ fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
         in_parts: get(row, 16)?,
         shipped: get(row, 18)?,
         min_days: get(row, 19)?,
+        over_locations: get(row, 20)?,
+        locations: get(row, 21)?,
     };
     Ok((rows::sku(get(row, 17)?)?, line.line()?))
 }

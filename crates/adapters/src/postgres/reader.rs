@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, OrderId, Part, Product, Seniority, Shipped, Sku,
+    AcceptedLine, Batch, BatchRef, LineKey, LineState, OrderId, Part, Product, Seniority, Shipped, Sku,
 };
+use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::database::{NotedBalances, StoreError, StoreResult};
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
+use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use time::{Date, OffsetDateTime};
@@ -51,7 +52,7 @@ impl PostgresDatabase {
             .collect()
     }
 
-    /// Lines, with their units and the dates of their batches, and what else `also` finds in each row.
+    /// Lines, with their units and what is said of their batches, and what else `also` finds in each row.
     async fn read_lines<T>(
         &self,
         sql: &str,
@@ -72,44 +73,61 @@ impl PostgresDatabase {
             }
         }
         let [parts, shipments] = found;
-        // A line without parts has its batch, and so its date, in its row.
+        // A line without parts has its batch, and so what is said of it, in its row.
         let has_parts: Vec<bool> = lines.iter().map(|(_, read)| read.in_parts).collect();
         let lines = with_rows(lines, &parts, &shipments)?;
         let several = lines.iter().zip(has_parts).filter_map(|(line, has_parts)| has_parts.then_some(line));
-        let etas = self.etas(&client, several).await?;
+        let named = self.batches_of(&client, several).await?;
         lines
             .into_iter()
             .zip(&rows)
             .map(|((sku, line), row)| {
-                let of_row: Option<Date> = get(row, LINE_COLUMNS)?;
-                let eta = |batch: &BatchRef| etas.get(&(sku.clone(), batch.clone())).copied().unwrap_or(of_row);
-                let etas = line.placements().map(|(batch, _)| (batch.clone(), eta(batch))).collect();
-                Ok((StoredLine { sku, line, etas }, also(row)?))
+                let of_row: Option<&str> = get(row, LINE_COLUMNS + 1)?;
+                let mut batches = Vec::with_capacity(1);
+                for (reference, _) in line.placements() {
+                    let key = (sku.clone(), reference.clone());
+                    match (named.get(&key).cloned(), of_row) {
+                        (Some(batch), _) => batches.push(batch),
+                        (None, Some(location)) => batches.push(Whereabouts {
+                            reference: reference.clone(),
+                            eta: get::<Option<Date>>(row, LINE_COLUMNS)?,
+                            location: rows::location(location)?,
+                        }),
+                        (None, None) => {}
+                    }
+                }
+                Ok((StoredLine { sku, line, batches }, also(row)?))
             })
             .collect()
     }
 
-    /// When the batches of these lines are expected.
-    async fn etas<'a>(
+    /// What is said of the batches of these lines.
+    async fn batches_of<'a>(
         &self,
         client: &deadpool_postgres::Object,
         lines: impl Iterator<Item = &'a (Sku, AcceptedLine)>,
-    ) -> StoreResult<BTreeMap<(Sku, BatchRef), Eta>> {
+    ) -> StoreResult<BTreeMap<(Sku, BatchRef), Whereabouts>> {
         let (skus, references): (Vec<String>, Vec<String>) = lines
             .flat_map(|(sku, line)| line.placements().map(move |(batch, _)| (sku.to_string(), batch.to_string())))
             .unzip();
         if skus.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let sql = "SELECT b.sku, b.reference, b.eta FROM unnest($1::text[], $2::text[]) k(sku, reference)
+        let sql = "SELECT b.sku, b.reference, b.eta, b.location FROM unnest($1::text[], $2::text[]) k(sku, reference)
                    CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference) b";
         let statement = client.prepare_cached(sql).await.map_err(store_error)?;
         let rows = client.query(&statement, &[&skus, &references]).await.map_err(store_error)?;
-        rows.iter().map(|row| Ok(((rows::sku(get(row, 0)?)?, rows::reference(get(row, 1)?)?), get(row, 2)?))).collect()
+        let batch = |row: &Row| {
+            let (sku, reference) = (rows::sku(get(row, 0)?)?, rows::reference(get(row, 1)?)?);
+            let (eta, location) = (get(row, 2)?, rows::location(get(row, 3)?)?);
+            Ok(((sku, reference.clone()), Whereabouts { reference, eta, location }))
+        };
+        rows.iter().map(batch).collect()
     }
 }
 
-const WITH_ETA: &str = "b.eta FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch";
+const WITH_BATCH: &str =
+    "b.eta, b.location FROM lines l LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch";
 
 /// What a line's state is, as the columns tell it; in step with `AcceptedLine::state`.
 fn state(state: Option<LineState>) -> &'static str {
@@ -222,7 +240,7 @@ impl Reader for PostgresDatabase {
     ) -> StoreResult<Vec<StoredLine>> {
         let state = state(filter.state);
         let sql = format!(
-            "SELECT {LINE}, {WITH_ETA}
+            "SELECT {LINE}, {WITH_BATCH}
              WHERE l.sku = $1 AND {state}
                AND ($2::text IS NULL OR l.batch = $2 OR l.in_parts AND EXISTS
                     (SELECT 1 FROM parts p WHERE p.sku = $1 AND p.order_id = l.order_id AND p.line = l.line AND p.batch = $2))
@@ -246,25 +264,29 @@ impl Reader for PostgresDatabase {
     async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>> {
         let (priority, accepted) = rows::begin_after(after);
         let sql = format!(
-            "SELECT {LINE}, b.eta, n.accepted FROM ({WAITING}) n(locked, priority, accepted, order_id, line)
+            "SELECT {LINE}, b.eta, b.location, n.accepted FROM ({WAITING}) n(locked, priority, accepted, order_id, line)
              CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l
              LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
              ORDER BY n.priority DESC, n.accepted"
         );
         let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &priority, &accepted, &number(limit as u64), &i64::MAX];
-        self.read_lines(&sql, params, |row| count(get(row, LINE_COLUMNS + 1)?)).await
+        self.read_lines(&sql, params, |row| count(get(row, LINE_COLUMNS + 2)?)).await
     }
 
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
-        let sql = format!("SELECT {LINE}, {WITH_ETA} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
+        let sql = format!("SELECT {LINE}, {WITH_BATCH} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
         let lines = self.read_lines(&sql, &[&order_id.as_str()], |_| Ok(())).await?;
         Ok(lines.into_iter().map(|(line, ())| line).collect())
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
+    async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         // A test's clock, or the server's. Its row comes even when nothing is due.
-        let now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
-        let limit = number(limit as u64);
+        let mut now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
+        if now.is_none() && !time_zones.are_utc() {
+            now = Some(self.clock().await?);
+        }
+        // By Universal Time the server knows it as well.
+        let today = now.map(|now| time_zones.calendar(now).latest());
         let read = |row: &Row| {
             let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
             Ok((get::<OffsetDateTime>(row, 0)?, sku))
@@ -272,24 +294,29 @@ impl Reader for PostgresDatabase {
         let from = |due: &str| {
             format!(
                 "SELECT n.now, d.sku FROM (
-                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, (now AT TIME ZONE 'UTC')::date AS today
+                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, coalesce($2, (now AT TIME ZONE 'UTC')::date) AS today
                      FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
-                 LEFT JOIN LATERAL ({due} LIMIT $2) d ON true"
+                 LEFT JOIN LATERAL ({due}) d ON true ORDER BY 2"
             )
         };
-        let found = if let Some(skus) = among {
-            let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-            let of_these = "SELECT k.sku FROM unnest($3::text[]) k(sku)
+        let found = match among {
+            Among::These(skus) => {
+                let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+                let of_these = "SELECT k.sku FROM unnest($3::text[]) k(sku)
                 WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.micros)
                    OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= n.today)
                    OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
                               AND b.expires_on < n.today)";
-            self.all(&from(of_these), &[&now, &limit, &skus], read).await?
-        } else {
-            let of_all = "SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
+                self.all(&from(of_these), &[&now, &today, &skus], read).await?
+            }
+            Among::After(after, limit) => {
+                let of_all = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
                 UNION SELECT l.sku FROM lines l WHERE l.spoils_on <= n.today
-                UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired";
-            self.all(&from(of_all), &[&now, &limit], read).await?
+                UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired) a
+                WHERE sku > $3 ORDER BY sku LIMIT $4";
+                let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
+                self.all(&from(of_all), &[&now, &today, &after, &limit], read).await?
+            }
         };
         let now =
             found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;

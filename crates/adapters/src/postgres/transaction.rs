@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use allocation_service_layer::ports::database::{
-    Change, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    Change, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
     StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
@@ -296,7 +296,7 @@ impl ProductRepository for PostgresTransaction {
         self.units(WAITING, params).await
     }
 
-    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         let sql = format!(
             "SELECT {LINE} FROM unnest($1::text[], $2::bigint[], $3::date[]) k(sku, now, today)
              CROSS JOIN LATERAL (
@@ -306,9 +306,9 @@ impl ProductRepository for PostgresTransaction {
                      AND (l.held_until IS NULL OR l.held_until > k.now)) l"
         );
         let params = vec![
-            texts(products.iter().map(|(sku, _)| sku.as_str())),
-            column(products.iter().map(|(_, now)| rows::micros(*now))),
-            column(products.iter().map(|(_, now)| now.date())),
+            texts(products.iter().map(|due| due.sku.as_str())),
+            column(products.iter().map(|due| rows::micros(due.now))),
+            column(products.iter().map(|due| due.today)),
         ];
         let lines = self.query(Statement::new(sql, params)).await?.iter().map(line).collect::<StoreResult<_>>()?;
         self.complete(lines).await

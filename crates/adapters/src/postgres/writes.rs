@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, Part, Product, Shipped, Sku, Strategy, Terms};
 use allocation_service_layer::ports::database::{Change, ProductChanges};
+use allocation_service_layer::wire::levels_json;
 use tokio_postgres::types::ToSql;
 
 use crate::rows::{self, number};
@@ -131,7 +132,8 @@ pub(super) fn write<R>(
 
 /// Whether a line is as nearly all are, so that few columns say all of it.
 fn is_plain(product: &Product, line: &AcceptedLine) -> bool {
-    let usual = line.terms == Terms { split: line.terms.split, ..Terms::default() };
+    let usual = line.terms == Terms { split: line.terms.split, ..Terms::default() }
+        && rows::over_locations(line.terms.split).is_none();
     let ended = line.dropped + line.cancelled + line.lapsed + line.shipped();
     usual
         && product.spoils_on(line).is_none()
@@ -151,6 +153,7 @@ fn products_of(changes: &[&ProductChanges<'_>]) -> Vec<Param> {
         numbers(products().map(Product::backordered)),
         numbers(products().map(Product::queued)),
         column(products().map(Product::out_of_stock_raised)),
+        column(products().map(|product| rows::names(product.low().iter()))),
     ]
 }
 
@@ -163,6 +166,8 @@ fn all_of_products(changes: &[&ProductChanges<'_>]) -> Vec<Param> {
         column(settings().map(|settings| settings.strategy.map(Strategy::name))),
         column(settings().map(|settings| i32::from(settings.min_days))),
         column(settings().map(|settings| settings.requires_expiry)),
+        column(settings().map(|settings| settings.overdue_days.map(i32::from))),
+        column(settings().map(|settings| levels_json(&settings.levels))),
     ]);
     params
 }
@@ -195,6 +200,7 @@ fn batches_of(rows: &[BatchChange<'_>]) -> Vec<Param> {
         column(batches().map(Batch::is_open)),
         numbers(rows.iter().map(|(_, change, _)| change.saved_version)),
         numbers(rows.iter().map(|(_, change, _)| change.product.version())),
+        texts(batches().map(|batch| batch.location.as_str())),
     ]);
     params
 }
@@ -255,6 +261,8 @@ fn other_lines(rows: &[LineChange<'_>]) -> Vec<Param> {
         column(lines().map(|line| rows::rare(line.shipped()))),
         column(lines().map(|line| line.terms.min_days.map(i32::from))),
         column(rows.iter().map(|(_, product, line)| product.spoils_on(line))),
+        column(lines().map(|line| rows::over_locations(line.terms.split))),
+        column(lines().map(|line| line.terms.locations.as_ref().and_then(|accepted| rows::names(accepted.iter())))),
     ]);
     params
 }
@@ -285,36 +293,42 @@ fn shipments_of(rows: &[(&Sku, &AcceptedLine, usize, &Shipped)]) -> Vec<Param> {
 }
 
 const INSERT_PRODUCTS: &str = "INSERT INTO products
-        (sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve, strategy, min_days,
-         requires_expiry)
-    SELECT sku, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires
+        (sku, version, changed_at, backordered, queued, out_of_stock_raised, low, queue_cap, auto_improve, strategy,
+         min_days, requires_expiry, overdue_days, levels)
+    SELECT sku, version, changed_at, backordered, queued, raised, low, cap, improve, strategy, min_days, requires, overdue,
+           levels
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
-                $8::bigint[], $9::boolean[], $10::text[], $11::integer[], $12::boolean[])
-        u(sku, saved, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires)";
+                $8::text[], $9::bigint[], $10::boolean[], $11::text[], $12::integer[], $13::boolean[], $14::integer[],
+                $15::text[])
+        u(sku, saved, version, changed_at, backordered, queued, raised, low, cap, improve, strategy, min_days, requires,
+          overdue, levels)";
 
 const UPDATE_ALL_OF_PRODUCTS: &str = "UPDATE products p
     SET version = u.version, changed_at = u.changed_at, backordered = u.backordered, queued = u.queued,
-        out_of_stock_raised = u.raised, queue_cap = u.cap, auto_improve = u.improve, strategy = u.strategy,
-        min_days = u.min_days, requires_expiry = u.requires
+        out_of_stock_raised = u.raised, low = u.low, queue_cap = u.cap, auto_improve = u.improve, strategy = u.strategy,
+        min_days = u.min_days, requires_expiry = u.requires, overdue_days = u.overdue, levels = u.levels
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
-                $8::bigint[], $9::boolean[], $10::text[], $11::integer[], $12::boolean[])
-        u(sku, saved, version, changed_at, backordered, queued, raised, cap, improve, strategy, min_days, requires)
+                $8::text[], $9::bigint[], $10::boolean[], $11::text[], $12::integer[], $13::boolean[], $14::integer[],
+                $15::text[])
+        u(sku, saved, version, changed_at, backordered, queued, raised, low, cap, improve, strategy, min_days, requires,
+          overdue, levels)
     WHERE p.sku = u.sku AND p.version = u.saved";
 
 // What rarely changes is not named here, nor in `UPDATE_PLACEMENTS`: it saves its share of a thousand products' unit of work.
 const UPDATE_PRODUCTS: &str = "UPDATE products p
     SET version = u.version, changed_at = u.changed_at, backordered = u.backordered, queued = u.queued,
-        out_of_stock_raised = u.raised
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
-        u(sku, saved, version, changed_at, backordered, queued, raised)
+        out_of_stock_raised = u.raised, low = u.low
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+                $8::text[])
+        u(sku, saved, version, changed_at, backordered, queued, raised, low)
     WHERE p.sku = u.sku AND p.version = u.saved";
 
 const INSERT_BATCHES: &str = "INSERT INTO batches
         (sku, reference, held, allocated, quantity, declared, quarantined, eta, arrived, expires_on, expired, cancelled,
-         revision, is_open, created_after, changed_by)
+         revision, is_open, created_after, changed_by, location)
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::date[], $9::bigint[], $10::date[], $11::boolean[], $12::boolean[], $13::bigint[],
-                         $14::boolean[], $15::bigint[], $16::bigint[])";
+                         $14::boolean[], $15::bigint[], $16::bigint[], $17::text[])";
 
 const UPDATE_BATCHES: &str = "UPDATE batches b
     SET held = u.held, allocated = u.allocated, quantity = u.quantity, declared = u.declared,
@@ -322,9 +336,9 @@ const UPDATE_BATCHES: &str = "UPDATE batches b
         cancelled = u.cancelled, revision = u.revision, is_open = u.is_open, changed_by = u.version
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                 $8::date[], $9::bigint[], $10::date[], $11::boolean[], $12::boolean[], $13::bigint[], $14::boolean[],
-                $15::bigint[], $16::bigint[])
+                $15::bigint[], $16::bigint[], $17::text[])
         u(sku, reference, held, allocated, quantity, declared, quarantined, eta, arrived, expires_on, expired, cancelled,
-          revision, is_open, saved, version)
+          revision, is_open, saved, version, location)
     WHERE b.sku = u.sku AND b.reference = u.reference";
 
 const UPDATE_PLACEMENTS: &str = "UPDATE batches b SET held = u.held, allocated = u.allocated
@@ -339,22 +353,26 @@ const INSERT_PLAIN_LINES: &str = "INSERT INTO lines
 
 const INSERT_LINES: &str = "INSERT INTO lines
         (sku, order_id, line, accepted, requested, placed, backordered, batch, min_split, queued, dropped, cancelled,
-         lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on)
+         lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on, over_locations,
+         locations)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
                          $14::bigint[], $15::integer[], $16::date[], $17::date[], $18::boolean[], $19::bigint[],
-                         $20::integer[], $21::date[])";
+                         $20::integer[], $21::date[], $22::boolean[], $23::text[])";
 
 const UPDATE_LINES: &str = "UPDATE lines l
     SET requested = u.requested, placed = u.placed, backordered = u.backordered, batch = u.batch,
         min_split = u.min_split, queued = u.queued, dropped = u.dropped, cancelled = u.cancelled, lapsed = u.lapsed,
         held_until = u.held_until, priority = u.priority, by_date = u.by_date, not_before = u.not_before,
-        in_parts = u.in_parts, shipped = u.shipped, min_days = u.min_days, spoils_on = u.spoils_on
+        in_parts = u.in_parts, shipped = u.shipped, min_days = u.min_days, spoils_on = u.spoils_on,
+        over_locations = u.over_locations, locations = u.locations
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::integer[],
-                $16::date[], $17::date[], $18::boolean[], $19::bigint[], $20::integer[], $21::date[])
+                $16::date[], $17::date[], $18::boolean[], $19::bigint[], $20::integer[], $21::date[], $22::boolean[],
+                $23::text[])
         u(sku, order_id, line, accepted, requested, placed, backordered, batch, min_split, queued, dropped, cancelled,
-          lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on)
+          lapsed, held_until, priority, by_date, not_before, in_parts, shipped, min_days, spoils_on, over_locations,
+          locations)
     WHERE l.sku = u.sku AND l.accepted = u.accepted";
 
 const DELETE_PARTS: &str = "DELETE FROM parts p USING unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)

@@ -256,12 +256,12 @@ fn walk(
 macro_rules! product_columns {
     () => {
         "sku, version, changed_at, backordered, queued, out_of_stock_raised, queue_cap, auto_improve, strategy, min_days, \
-         requires_expiry"
+         requires_expiry, overdue_days, levels, low"
     };
 }
 const PRODUCT: &str = product_columns!();
 /// How many they are.
-const PRODUCT_COLUMNS: usize = 11;
+const PRODUCT_COLUMNS: usize = 14;
 
 /// Reads a product from the first columns, without its batches.
 fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
@@ -277,6 +277,9 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
         strategy: text_or_null_at(row, 8)?,
         min_days: row.get(9).map_err(store_error)?,
         requires_expiry: row.get(10).map_err(store_error)?,
+        overdue_days: row.get(11).map_err(store_error)?,
+        levels: text_or_null_at(row, 12)?,
+        low: text_or_null_at(row, 13)?,
     }
     .stored()
 }
@@ -284,7 +287,8 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
 /// The columns that [`batch`] reads.
 macro_rules! batch_columns {
     () => {
-        "reference, quantity, declared, quarantined, held, allocated, eta, arrived, expires_on, expired, cancelled, revision"
+        "reference, quantity, declared, quarantined, held, allocated, eta, arrived, expires_on, expired, cancelled, revision, \
+         location"
     };
 }
 const BATCH: &str = batch_columns!();
@@ -293,7 +297,7 @@ const PRODUCT_WITH_NEWEST: &str =
     concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1");
 const OPEN_BATCHES: &str = concat!("SELECT ", batch_columns!(), " FROM batches WHERE sku = ?1 AND is_open");
 /// How many they are.
-const BATCH_COLUMNS: usize = 12;
+const BATCH_COLUMNS: usize = 13;
 
 fn batch(row: &Row<'_>) -> StoreResult<Batch> {
     BatchRow {
@@ -309,6 +313,7 @@ fn batch(row: &Row<'_>) -> StoreResult<Batch> {
         expired: row.get(9).map_err(store_error)?,
         cancelled: row.get(10).map_err(store_error)?,
         revision: number_at(row, 11)?,
+        location: text_at(row, 12)?,
     }
     .batch()
 }
@@ -320,9 +325,9 @@ fn date_at(row: &Row<'_>, column: usize) -> StoreResult<Option<Date>> {
 /// The columns that [`line`] reads.
 const LINE: &str = "l.order_id, l.line, l.accepted, l.requested, l.placed, l.backordered, l.queued, l.batch, l.dropped,
     l.cancelled, l.lapsed, l.held_until, l.priority, l.by_date, l.not_before, l.min_split, l.in_parts, l.sku,
-    l.shipped, l.min_days";
+    l.shipped, l.min_days, l.over_locations, l.locations";
 /// How many they are.
-const LINE_COLUMNS: usize = 20;
+const LINE_COLUMNS: usize = 22;
 
 /// Reads a line from the first columns, and its units from rows of their own if it has such.
 fn line(connection: &Connection, row: &Row<'_>) -> StoreResult<AcceptedLine> {
@@ -347,6 +352,8 @@ fn line(connection: &Connection, row: &Row<'_>) -> StoreResult<AcceptedLine> {
         in_parts: row.get(16).map_err(store_error)?,
         shipped: rare(18)?,
         min_days: row.get(19).map_err(store_error)?,
+        over_locations: row.get(20).map_err(store_error)?,
+        locations: text_or_null_at(row, 21)?,
     }
     .line()?;
     let mut line = read.line;

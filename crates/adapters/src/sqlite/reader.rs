@@ -5,8 +5,9 @@ use std::iter::Peekable;
 
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Seniority, Sku};
+use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::database::{NotedBalances, StoreResult};
-use allocation_service_layer::ports::reader::{Due, LineFilter, Reader, Span, StoredLine};
+use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::date_text;
 use async_trait::async_trait;
@@ -35,17 +36,17 @@ fn with_open_batches(
         .collect()
 }
 
-/// The dates of a line's batches.
-fn with_etas(connection: &Connection, sku: Sku, line: AcceptedLine) -> StoreResult<StoredLine> {
-    let sql = "SELECT eta FROM batches WHERE sku = ?1 AND reference = ?2";
-    let etas = line
-        .placements()
-        .map(|(reference, _)| {
-            let found = all(connection, sql, (sku.as_str(), reference.as_str()), |row| date_at(row, 0))?;
-            Ok((reference.clone(), found.into_iter().next().flatten()))
-        })
-        .collect::<StoreResult<_>>()?;
-    Ok(StoredLine { sku, line, etas })
+/// With what is said of the line's batches.
+fn with_batches(connection: &Connection, sku: Sku, line: AcceptedLine) -> StoreResult<StoredLine> {
+    let sql = "SELECT eta, location FROM batches WHERE sku = ?1 AND reference = ?2";
+    let mut batches = Vec::with_capacity(1);
+    for (reference, _) in line.placements() {
+        batches.extend(all(connection, sql, (sku.as_str(), reference.as_str()), |row| {
+            let (eta, location) = (date_at(row, 0)?, rows::location(text_at(row, 1)?)?);
+            Ok(Whereabouts { reference: reference.clone(), eta, location })
+        })?);
+    }
+    Ok(StoredLine { sku, line, batches })
 }
 
 #[async_trait]
@@ -88,7 +89,7 @@ impl Reader for SqliteDatabase {
             let mut lines = Vec::new();
             walk(tx, &sku, after.as_ref(), |line| {
                 if filter.admits(&line) {
-                    lines.push(with_etas(tx, sku.clone(), line)?);
+                    lines.push(with_batches(tx, sku.clone(), line)?);
                 }
                 Ok(lines.len() < limit)
             })?;
@@ -102,7 +103,7 @@ impl Reader for SqliteDatabase {
         self.read(move |tx| {
             waiting(tx, &sku, u64::MAX, after, limit)?
                 .into_iter()
-                .map(|units| Ok((with_etas(tx, sku.clone(), units.line)?, units.accepted)))
+                .map(|units| Ok((with_batches(tx, sku.clone(), units.line)?, units.accepted)))
                 .collect()
         })
         .await
@@ -113,25 +114,34 @@ impl Reader for SqliteDatabase {
         self.read(move |tx| {
             let sql = format!("SELECT {LINE} FROM lines l WHERE l.order_id = ?1 ORDER BY l.sku, l.line");
             let lines = all(tx, &sql, [order_id.as_str()], |row| Ok((rows::sku(text_at(row, 17)?)?, line(tx, row)?)))?;
-            lines.into_iter().map(|(sku, line)| with_etas(tx, sku, line)).collect()
+            lines.into_iter().map(|(sku, line)| with_batches(tx, sku, line)).collect()
         })
         .await
     }
 
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due> {
+    async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         let now = rows::storable(self.clock.now());
-        let among = among.map(<[Sku]>::to_vec);
-        self.read(move |tx| {
-            let (until, today) = (rows::micros(now), date_text(now.date()));
-            let Some(asked) = among else {
-                let sql = "SELECT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1
+        let (until, today) = (rows::micros(now), date_text(time_zones.calendar(now).latest()));
+        let asked = match among {
+            Among::These(skus) => {
+                let mut skus = skus.to_vec();
+                skus.sort_unstable();
+                skus
+            }
+            Among::After(after, limit) => {
+                let after = after.map_or(String::new(), ToString::to_string);
+                let sql = "SELECT sku FROM (
+                    SELECT sku FROM lines INDEXED BY lines_due WHERE held_until <= ?1
                     UNION SELECT sku FROM lines INDEXED BY lines_spoiling_by_day WHERE spoils_on <= ?2
                     UNION SELECT sku FROM batches INDEXED BY batches_perishable
-                        WHERE expires_on < ?2 AND expires_on IS NOT NULL AND is_open AND NOT expired
-                    LIMIT ?3";
-                let skus = all(tx, sql, (until, today, number(limit as u64)), |row| rows::sku(text_at(row, 0)?))?;
-                return Ok(Due { now, skus });
-            };
+                        WHERE expires_on < ?2 AND expires_on IS NOT NULL AND is_open AND NOT expired)
+                    WHERE sku > ?3 ORDER BY sku LIMIT ?4";
+                let params = (until, today, after, number(limit as u64));
+                let found = self.read(move |tx| all(tx, sql, params, |row| rows::sku(text_at(row, 0)?)));
+                return Ok(Due { now, skus: found.await? });
+            }
+        };
+        self.read(move |tx| {
             let sql = "SELECT EXISTS (SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2)
                 OR EXISTS (SELECT 1 FROM lines INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?3)
                 OR EXISTS (SELECT 1 FROM batches INDEXED BY batches_open

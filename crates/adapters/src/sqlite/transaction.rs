@@ -6,12 +6,12 @@ use std::sync::Arc;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
+    Change, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
     StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
-use allocation_service_layer::wire::date_text;
-use rusqlite::{CachedStatement, Connection};
+use allocation_service_layer::wire::{date_text, levels_json};
+use rusqlite::{CachedStatement, Connection, params};
 use time::OffsetDateTime;
 use tokio::sync::OwnedMutexGuard;
 
@@ -64,8 +64,8 @@ impl SqliteTransaction {
             }
             Change::Insert => {
                 "INSERT INTO batches (quantity, declared, quarantined, held, allocated, eta, arrived, expires_on, expired,
-                                      cancelled, revision, is_open, changed_by, sku, reference, created_after)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+                                      cancelled, revision, is_open, changed_by, sku, reference, created_after, location)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
             }
             Change::Update => {
                 "UPDATE batches SET quantity = ?1, declared = ?2, quarantined = ?3, held = ?4, allocated = ?5, eta = ?6,
@@ -74,7 +74,7 @@ impl SqliteTransaction {
                  WHERE sku = ?14 AND reference = ?15"
             }
         };
-        let params: [&dyn rusqlite::ToSql; 16] = [
+        let params: [&dyn rusqlite::ToSql; 17] = [
             &number(batch.quantity.units()),
             &number(batch.declared.units()),
             &number(batch.quarantined),
@@ -91,6 +91,7 @@ impl SqliteTransaction {
             &sku,
             &reference,
             &number(change.saved_version),
+            &batch.location.as_str(),
         ];
         let wanted = if kind == Change::Insert { &params[..] } else { &params[..15] };
         self.statement(sql)?.execute(wanted).map_err(store_error)?;
@@ -110,16 +111,17 @@ impl SqliteTransaction {
             Change::Insert => {
                 "INSERT INTO lines (requested, placed, backordered, queued, batch, dropped, cancelled, lapsed, held_until,
                                     priority, by_date, not_before, min_split, in_parts, shipped, min_days, spoils_on,
-                                    order_id, sku, line, accepted, previous_order_id, previous_line)
+                                    over_locations, locations, order_id, sku, line, accepted, previous_order_id,
+                                    previous_line)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                         ?22, ?23)"
+                         ?22, ?23, ?24, ?25)"
             }
             Change::Update | Change::Placements => {
                 "UPDATE lines SET requested = ?1, placed = ?2, backordered = ?3, queued = ?4, batch = ?5, dropped = ?6,
                                   cancelled = ?7, lapsed = ?8, held_until = ?9, priority = ?10, by_date = ?11,
                                   not_before = ?12, min_split = ?13, in_parts = ?14, shipped = ?15, min_days = ?16,
-                                  spoils_on = ?17
-                 WHERE order_id = ?18 AND sku = ?19 AND line = ?20"
+                                  spoils_on = ?17, over_locations = ?18, locations = ?19
+                 WHERE order_id = ?20 AND sku = ?21 AND line = ?22"
             }
         };
         let units = rows::Units::of(line);
@@ -147,6 +149,8 @@ impl SqliteTransaction {
         bind(&rows::rare(line.shipped()))?;
         bind(&line.terms.min_days)?;
         bind(&product.spoils_on(line).map(date_text))?;
+        bind(&rows::over_locations(line.terms.split))?;
+        bind(&line.terms.locations.as_ref().and_then(|accepted| rows::names(accepted.iter())))?;
         bind(&key.0)?;
         bind(&sku)?;
         bind(&key.1)?;
@@ -368,15 +372,15 @@ impl ProductRepository for SqliteTransaction {
         waiting(&self.connection, sku, largest_free, after, limit)
     }
 
-    async fn due_lines(&mut self, products: &[(Sku, OffsetDateTime)]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
+    async fn due_lines(&mut self, products: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
         let held = format!("SELECT {LINE} FROM lines l INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2");
         let spoiling =
             format!("SELECT {LINE} FROM lines l INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?2");
         let mut due = Vec::new();
-        for (sku, now) in products {
+        for DueBy { sku, now, today } in products {
             let read = |row: &rusqlite::Row<'_>| line(&self.connection, row);
             let mut lines = all(&self.connection, &held, (sku.as_str(), rows::micros(*now)), read)?;
-            lines.extend(all(&self.connection, &spoiling, (sku.as_str(), date_text(now.date())), read)?);
+            lines.extend(all(&self.connection, &spoiling, (sku.as_str(), date_text(*today)), read)?);
             due.extend(lines.into_iter().map(|line| (sku.clone(), line)));
         }
         Ok(due)
@@ -423,18 +427,18 @@ impl ProductRepository for SqliteTransaction {
             // One statement for both cases would say `ON CONFLICT`, and then no conflict would be found.
             let sql = if change.saved_version == 0 {
                 "INSERT INTO products (version, changed_at, backordered, queued, out_of_stock_raised, queue_cap,
-                                       auto_improve, strategy, min_days, requires_expiry, newest_order_id,
-                                       newest_line, newest_event, sku)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14 WHERE ?15 = 0"
+                                       auto_improve, strategy, min_days, requires_expiry, overdue_days, levels, low,
+                                       newest_order_id, newest_line, newest_event, sku)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17 WHERE ?18 = 0"
             } else {
                 "UPDATE products SET version = ?1, changed_at = ?2, backordered = ?3, queued = ?4,
                                      out_of_stock_raised = ?5, queue_cap = ?6, auto_improve = ?7, strategy = ?8,
-                                     min_days = ?9, requires_expiry = ?10, newest_order_id = ?11, newest_line = ?12,
-                                     newest_event = ?13
-                 WHERE sku = ?14 AND version = ?15"
+                                     min_days = ?9, requires_expiry = ?10, overdue_days = ?11, levels = ?12, low = ?13,
+                                     newest_order_id = ?14, newest_line = ?15, newest_event = ?16
+                 WHERE sku = ?17 AND version = ?18"
             };
             let settings = product.settings();
-            let params = (
+            let params = params![
                 number(product.version()),
                 rows::micros(product.changed_at()),
                 number(product.backordered()),
@@ -445,12 +449,15 @@ impl ProductRepository for SqliteTransaction {
                 settings.strategy.map(Strategy::name),
                 settings.min_days,
                 settings.requires_expiry,
+                settings.overdue_days,
+                levels_json(&settings.levels),
+                rows::names(product.low().iter()),
                 newest.line.as_ref().map(|key| key.order_id.as_str()),
                 newest.line.as_ref().map(|key| key.line.as_str()),
                 newest.event,
                 sku,
                 number(change.saved_version),
-            );
+            ];
             if self.statement(sql)?.execute(params).map_err(store_error)? != 1 {
                 return Err(StoreError::Conflict(format!("{sku} is not at version {}", change.saved_version)));
             }

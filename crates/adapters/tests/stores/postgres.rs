@@ -25,7 +25,7 @@ fn options(clock: Option<Arc<dyn Clock>>) -> PostgresOptions {
     PostgresOptions { connections: 6, clock, ..PostgresOptions::default() }
 }
 
-async fn fixture() -> Fixture<PostgresDatabase> {
+pub(crate) async fn fixture() -> Fixture<PostgresDatabase> {
     let clock = Arc::new(ManualClock::new());
     let store = PostgresDatabase::new(&postgres_url().await, options(Some(clock.clone()))).expect("a URL");
     store.migrate().await.expect("migrations");
@@ -88,7 +88,7 @@ async fn open(
     command: &Command,
 ) -> UnitOfWork<<PostgresDatabase as Database>::Tx> {
     let tx = fixture.store.begin().await.expect("a transaction");
-    let mut uow = UnitOfWork::new(tx, Arc::new(CountingEntropy::default()), allocation_domain::Strategy::default());
+    let mut uow = UnitOfWork::new(tx, Arc::new(CountingEntropy::default()), Arc::default());
     uow.load(Wanted::of([command])).await.expect("a load");
     let Command::ChangeBatchQuantity(change) = command else { unreachable!() };
     let product = uow.product_mut(&change.sku).expect("the product");

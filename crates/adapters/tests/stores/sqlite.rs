@@ -21,7 +21,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-async fn fixture() -> Fixture<SqliteDatabase> {
+pub(crate) async fn fixture() -> Fixture<SqliteDatabase> {
     let (folder, clock) = (folder(), Arc::new(ManualClock::new()));
     let store = SqliteDatabase::open(folder.path().join("allocation.db"), clock.clone()).expect("a store");
     store.migrate().await.expect("migrations");

@@ -55,7 +55,10 @@ async fn a_batch_added_again_is_ok_and_another_under_its_reference_is_not(on: On
         json!({"ref": "b", "sku": "LAMP", "qty": 10, "eta": "2011-01-01"}),
     ] {
         let refused = service.post("/add_batch", other).await.expect(400).json();
-        assert!(refused["message"].as_str().unwrap().contains("another quantity or ETA"), "{refused}");
+        assert!(
+            refused["message"].as_str().unwrap().contains("another quantity, ETA, expiry or location"),
+            "{refused}"
+        );
     }
     service.post("/add_batch", json!({"ref": "b", "sku": "SHADE", "qty": 11})).await.expect(201);
 }
@@ -83,7 +86,8 @@ async fn a_batch_is_declared_changed_and_declared_again(on: On) {
     assert_eq!(
         new.json(),
         json!({
-            "sku": "LAMP", "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "expected", "eta": "2031-05-01",
+            "sku": "LAMP", "ref": "b", "location": "default", "qty": 10, "units": 10, "unavailable": 0, "state": "expected",
+            "eta": "2031-05-01",
             "expires_on": null, "held": 0, "allocated": 0, "free": 10, "displaced": [], "displaced_total": 0
         })
     );
@@ -163,7 +167,7 @@ async fn an_order_is_promised_whole_or_not_at_all(on: On) {
             "order_id": "o1", "sku": "SHADE", "line": "1", "requested": 5, "held": 0, "allocated": 5, "locked": 0,
             "backordered": 0, "shipped": 0, "returned": 0, "dropped": 0, "cancelled": 0, "lapsed": 0,
             "state": "allocated", "held_until": null, "promised_date": "2031-01-01",
-            "placements": [{"batch": "b", "qty": 5, "locked": 0, "eta": "2031-01-01"}], "shipments": [], "priority": 0, "by": null, "not_before": null, "split": true, "min_split": 1, "min_days": null,
+            "placements": [{"batch": "b", "location": "default", "qty": 5, "locked": 0, "eta": "2031-01-01"}], "shipments": [], "priority": 0, "by": null, "not_before": null, "split": true, "min_split": 1, "min_days": null, "locations": null,
             "accepted": line["accepted"]
         })
     );
@@ -251,14 +255,20 @@ async fn a_product_is_read_with_its_numbers(on: On) {
         json!({
             "sku": "LAMP", "version": 4, "on_hand": 10, "incoming": 20, "unavailable": 0, "held": 0, "allocated": 4,
             "available": 6, "promisable": 26, "backordered": 0, "queued": 0, "queue_cap": null,
-            "auto_improve": false, "strategy": "earliest", "min_days": 0, "requires_expiry": false,
+            "auto_improve": false, "strategy": "earliest", "min_days": 0, "requires_expiry": false, "overdue_days": null,
+            "locations": {
+                "default": {
+                    "on_hand": 10, "incoming": 20, "unavailable": 0, "held": 0, "allocated": 4, "available": 6, "promisable": 26,
+                    "safety_stock": 0, "low_stock": null, "restocked": null, "low": false
+                }
+            },
             "batches": [
                 {
-                    "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand", "eta": null,
+                    "ref": "b", "location": "default", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand", "eta": null,
                     "expires_on": null, "held": 0, "allocated": 4, "free": 6
                 },
                 {
-                    "ref": "c", "qty": 20, "units": 20, "unavailable": 0, "state": "expected", "eta": "2031-01-01",
+                    "ref": "c", "location": "default", "qty": 20, "units": 20, "unavailable": 0, "state": "expected", "eta": "2031-01-01",
                     "expires_on": null, "held": 0, "allocated": 0, "free": 20
                 }
             ]

@@ -147,6 +147,12 @@ impl Dice {
         format!("/v1/products/{}/batches/{}", self.sku(), self.reference())
     }
 
+    /// Where a batch is that is named so: mostly the same, as clients know.
+    fn location_of(&mut self, reference: &str) -> &'static str {
+        let number: usize = reference.rsplit('b').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        if self.chance(5) { "moon" } else { ["default", "north", "south"][number % 3] }
+    }
+
     /// An order's number; it says which products the order is about.
     fn number(&mut self) -> u64 {
         self.asked + self.below(40)
@@ -162,6 +168,9 @@ impl Dice {
     }
 
     fn day(&mut self) -> String {
+        if self.chance(5) {
+            return "2011-01-01".into();
+        }
         today(usize::try_from(self.below(60)).unwrap())
     }
 
@@ -191,16 +200,43 @@ impl Dice {
         match self.below(10) {
             0 | 1 => request["split"] = json!(false),
             2 | 3 => request["min_split"] = json!(1 + self.below(5)),
+            4 => request["split"] = json!("locations"),
+            5 => (request["split"], request["min_split"]) = (json!("locations"), json!(1 + self.below(5))),
             _ => {}
         }
+        if self.chance(30) {
+            let accepted =
+                [json!(["default"]), json!(["south", "north", "default"]), json!(["moon", "default", "north"])];
+            request["locations"] = self.one(&accepted);
+        }
         request
+    }
+
+    /// What is kept, and what is little, at some locations.
+    fn levels(&mut self) -> Value {
+        let mut levels = json!({});
+        for location in ["default", "north", "moon"] {
+            match self.below(3) {
+                0 => levels[location] = json!({"safety_stock": self.below(10)}),
+                1 => levels[location] = json!({"safety_stock": self.below(3), "low_stock": self.below(20)}),
+                _ => {}
+            }
+        }
+        levels
+    }
+
+    /// Units of a batch that go to another location.
+    fn transfer(&mut self) -> Value {
+        let (from, reference) = (self.reference(), format!("b{}", self.asked / 8 + 2 + self.below(4)));
+        let to = self.location_of(&reference);
+        json!({"sku": self.sku(), "from": from, "qty": 1 + self.below(6), "to": to, "ref": reference, "eta": self.day()})
     }
 
     /// The same of the warehouse floor.
     fn question_of_the_floor(&mut self) -> (&'static str, Method, String, Option<Value>) {
         let (order, batch, sku) = (self.order(), self.batch(), format!("S{}", self.number() % 20));
         let post = |name, path: String, body| (name, Method::POST, path, Some(body));
-        match self.below(10) {
+        match self.below(11) {
             0 | 1 => post("pick", format!("{order}/pick"), json!({})),
             2 => post("unpick", format!("{order}/unpick"), json!({})),
             3 | 4 => post("ship", format!("{order}/shipments"), json!({})),
@@ -215,6 +251,7 @@ impl Dice {
             }
             7 => post("quarantine", format!("{batch}/quarantine"), json!({"qty": 1 + self.below(5)})),
             8 => post("quarantine", format!("{batch}/release"), json!({})),
+            9 => post("transfer", "/v1/transfers".into(), self.transfer()),
             _ => {
                 let kind = self.one(&["damaged", "found", "recount"]);
                 let found = json!({"kind": kind, "qty": 1 + self.below(40), "reason": "counted"});
@@ -247,13 +284,16 @@ impl Dice {
             15 | 16 => ("cancel line", Method::DELETE, self.line(), None),
             17 => ("cancel order", Method::DELETE, self.order(), None),
             18..=21 => {
-                let mut batch = json!({"qty": self.below(60)});
+                let (mut batch, path) = (json!({"qty": self.below(60)}), self.batch());
+                if self.chance(70) {
+                    batch["location"] = json!(self.location_of(&path));
+                }
                 match self.below(4) {
                     0 | 1 => batch["eta"] = json!(self.day()),
                     2 => batch["eta"] = Value::Null,
                     _ => {}
                 }
-                ("declare", Method::PUT, self.batch(), Some(batch))
+                ("declare", Method::PUT, path, Some(batch))
             }
             22 | 23 => {
                 let receipt = json!({"qty": 1 + self.below(40), "rest": self.one(&["keep", "cancel"])});
@@ -264,7 +304,9 @@ impl Dice {
                 let settings = json!({
                     "queue_cap": self.one(&[Value::Null, json!(50)]),
                     "auto_improve": self.chance(50),
-                    "strategy": self.one(&["earliest", "fefo", "fifo", "fewest_splits"]),
+                    "strategy": self.one(&["earliest", "fefo", "fifo", "fewest_splits", "location_priority"]),
+                    "overdue_days": self.one(&[Value::Null, json!(0), json!(3)]),
+                    "locations": self.levels(),
                 });
                 ("settings", Method::PUT, format!("/v1/products/{}", self.sku()), Some(settings))
             }
@@ -288,6 +330,7 @@ impl Dice {
                     format!("/v1/products/{sku}/queue"),
                     format!("/v1/products/{sku}/lines?state=held"),
                     format!("/v1/availability/{sku}?qty=20"),
+                    format!("/v1/availability/{sku}?qty=20&location=north"),
                     "/v1/products".into(),
                     "/v1/backlog".into(),
                     "/v1/events?limit=10".into(),
@@ -305,7 +348,7 @@ async fn keep_asking(service: Arc<Service>, mut dice: Dice, time: Duration) -> B
     while clock.monotonic() < time || dice.asked < 40 {
         let (name, method, path, body) = dice.question();
         let asked = now();
-        let keyed = ["/shipments", "/returns", "/adjustments"].iter().any(|end| path.ends_with(end));
+        let keyed = ["/shipments", "/returns", "/adjustments", "/transfers"].iter().any(|end| path.ends_with(end));
         let answer: Answer = match &body {
             Some(body) if keyed => service.post_new(&path, body.clone()).await,
             _ => service.send(method.clone(), &path, body.clone()).await,

@@ -279,8 +279,8 @@ async fn a_receipt_in_full_makes_a_batch_on_hand(on: On) {
     assert_eq!(
         received,
         json!({
-            "sku": "LAMP", "ref": "b", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand", "eta": null,
-            "expires_on": null, "held": 0, "allocated": 6, "free": 4, "displaced": [], "displaced_total": 0
+            "sku": "LAMP", "ref": "b", "location": "default", "qty": 10, "units": 10, "unavailable": 0, "state": "on_hand",
+            "eta": null, "expires_on": null, "held": 0, "allocated": 6, "free": 4, "displaced": [], "displaced_total": 0
         })
     );
     assert_eq!(

@@ -362,6 +362,35 @@ pub(crate) async fn lamps(on: On, batches: &[(&str, u64, &str)]) -> (Store, Serv
     (store, service)
 }
 
+impl Service {
+    /// Declares lamps at a location: on hand, or when they are expected.
+    pub(crate) async fn lamps_at(&self, location: &str, reference: &str, qty: u64, eta: &str) -> Value {
+        let eta = (!eta.is_empty()).then_some(eta);
+        self.batch("LAMP", reference, json!({"qty": qty, "eta": eta, "location": location})).await
+    }
+
+    /// Sets what is to be set of lamps.
+    pub(crate) async fn set(&self, settings: Value) -> Value {
+        let answer = self.put("/v1/products/LAMP", settings).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        answer.json()
+    }
+}
+
+/// Fails the test unless it was refused by this name.
+pub(crate) fn refused(answer: Answer, name: &str) {
+    let status = if ["unknown-sku", "key-reused", "invalid"].contains(&name) { 422 } else { 409 };
+    let problem = answer.expect(if name == "not-found" { 404 } else { status }).json();
+    assert_eq!(problem["type"], format!("urn:allocation:problem:{name}"), "{problem}");
+}
+
+/// Fields that an answer complains of.
+pub(crate) fn faulty(answer: Answer) -> Vec<String> {
+    let problem = answer.expect(422).json();
+    let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("{problem}"));
+    errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+}
+
 /// A key that no other request has.
 pub(crate) fn new_key() -> String {
     static KEYS: AtomicU64 = AtomicU64::new(0);
@@ -372,20 +401,56 @@ pub(crate) fn new_key() -> String {
 fn could_take(units: &Value, product: &Value) -> bool {
     let (line, qty) = (&units["line"], units["qty"].as_u64().unwrap());
     // Whole, or in parts none of which is too small.
-    let least = if line["split"] == true { qty.min(line["min_split"].as_u64().unwrap()) } else { qty };
-    let in_time = |batch: &Value| match (line["by"].as_str(), batch["eta"].as_str()) {
-        (None, _) => true,
-        // Dates as texts are in order. What is overdue comes tomorrow at the earliest.
-        (Some(by), eta) => eta.map_or_else(|| today(0), |eta| eta.to_owned().max(today(1))).as_str() <= by,
-    };
+    let least = if line["split"] == false { qty } else { qty.min(line["min_split"].as_u64().unwrap()) };
+    let in_time = |batch: &Value| line["by"].as_str().is_none_or(|by| arrival(batch).as_str() <= by);
+    let accepted = line["locations"].as_array();
+    let is_accepted = |batch: &Value| accepted.is_none_or(|accepted| accepted.contains(&batch["location"]));
+    // The parts of a line that may not go over locations are where the first of them is.
+    let first = line["placements"].get(0).filter(|_| line["split"] == true);
+    let may_join = |batch: &Value| first.is_none_or(|first| first["location"] == batch["location"]);
     let batches = product["batches"].as_array().unwrap();
-    batches.iter().any(|batch| in_time(batch) && batch["free"].as_u64().unwrap() >= least)
+    batches.iter().any(|batch| {
+        let may_have = in_time(batch) && is_accepted(batch) && may_join(batch);
+        may_have && promisable(batch, product) >= least
+    })
+}
+
+/// When a batch is ready to ship; dates as texts are in order. What is overdue comes tomorrow at the earliest.
+fn arrival(batch: &Value) -> String {
+    batch["eta"].as_str().map_or_else(|| today(0), |eta| eta.to_owned().max(today(1)))
+}
+
+/// Units of a batch that can be promised: what of the free ones safety stock leaves on the day it arrives.
+fn promisable(batch: &Value, product: &Value) -> u64 {
+    let free = |batch: &Value| batch["free"].as_u64().unwrap();
+    let is_overdue = |batch: &Value| {
+        let last = product["overdue_days"].as_u64().zip(batch["eta"].as_str());
+        let last = last.and_then(|(days, eta)| later_date(eta, usize::try_from(days).unwrap()));
+        last.is_some_and(|last| last < today(0))
+    };
+    if is_overdue(batch) {
+        return 0;
+    }
+    let by = arrival(batch);
+    let counts = |other: &&Value| {
+        let usable = other["expires_on"].as_str().is_none_or(|last| by.as_str() <= last);
+        other["location"] == batch["location"] && usable && arrival(other) <= by && !is_overdue(other)
+    };
+    let there: u64 = product["batches"].as_array().unwrap().iter().filter(counts).map(free).sum();
+    let kept = product["locations"][batch["location"].as_str().unwrap()]["safety_stock"].as_u64().unwrap();
+    free(batch).min(there.saturating_sub(kept))
 }
 
 /// The day it is, or one so many days later.
 pub(crate) fn today(later: usize) -> String {
     let date = later_date(&wire::instant_text(SystemClock::new().now())[..10], later);
     date.expect("today is a date")
+}
+
+/// The day it is in a time zone, or so many days earlier.
+pub(crate) fn day_in(time_zone: &str, earlier: i64) -> String {
+    let now = jiff::Timestamp::now().in_tz(time_zone).unwrap();
+    now.date().checked_sub(jiff::ToSpan::days(earlier)).unwrap().to_string()
 }
 
 /// A date so many days later.
@@ -441,11 +506,25 @@ fn event(event: &Value) -> String {
     let name = event["type"].as_str().unwrap().trim_start_matches("allocation.").trim_end_matches(".v1");
     let data = &event["data"];
     let mut said = vec![name.to_owned()];
-    let fields =
-        ["order_id", "line", "requested", "qty", "ref", "kind", "from", "to", "rest", "reason", "asked", "available"];
+    let fields = [
+        "order_id",
+        "line",
+        "requested",
+        "qty",
+        "ref",
+        "location",
+        "kind",
+        "from",
+        "to",
+        "rest",
+        "reason",
+        "asked",
+        "available",
+    ];
     for field in fields {
         match &data[field] {
             Value::String(one) if field == "line" && one == "1" => {}
+            Value::String(usual) if field == "location" && usual == "default" => {}
             Value::String(text) => said.push(text.clone()),
             Value::Number(number) => said.push(number.to_string()),
             _ => {}

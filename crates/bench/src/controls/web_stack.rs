@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_domain::{AcceptedLine, BatchRef, Command, Part, Product, Sku};
+use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
-use allocation_service_layer::Message;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
@@ -17,6 +16,7 @@ use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::reader::Foresight;
 use allocation_service_layer::views::LineView;
+use allocation_service_layer::{Message, Usual};
 use allocation_testing::program::Program;
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
@@ -67,7 +67,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
         let state = WebParts {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
-            foresight: Arc::new(Nothing),
+            foresight: Arc::new(Nothing(Usual::default())),
             log: Arc::new(store),
             clock,
             entropy: Arc::new(SystemEntropy),
@@ -90,18 +90,18 @@ struct Canned {
 impl Commands for Canned {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
         let Command::Allocate(command) = message.command else { return Ok(Ok(Reply::Done)) };
-        let today = self.clock.now().date();
+        let calendar = Calendar::new(self.clock.now().date());
         let lines = command.lines().iter().map(|line| {
-            let mut accepted = AcceptedLine::new(line.key.clone(), line.qty, 1, line.terms);
+            let mut accepted = AcceptedLine::new(line.key.clone(), line.qty, 1, line.terms.clone());
             accepted.parts.push(Part { accepted: 1, batch: Some(self.batch.clone()), qty: line.qty, locked: false });
-            LineView::new(&line.sku, &accepted, |_| None, today)
+            LineView::new(&line.sku, &accepted, |_| None, &calendar)
         });
         Ok(Ok(Reply::Order(OrderReply { created: true, lines: lines.collect() })))
     }
 }
 
 /// Nothing is ever due.
-struct Nothing;
+struct Nothing(Usual);
 
 #[async_trait]
 impl Foresight for Nothing {
@@ -109,7 +109,7 @@ impl Foresight for Nothing {
         Ok(Vec::new())
     }
 
-    fn strategy(&self) -> allocation_domain::Strategy {
-        allocation_domain::Strategy::default()
+    fn usual(&self) -> &Usual {
+        &self.0
     }
 }

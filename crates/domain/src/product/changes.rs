@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use super::Product;
-use crate::batch::Batch;
 use crate::commands::{LineChange, WhenShort};
 use crate::error::Rejection;
 use crate::events::{DeallocationReason, Event};
@@ -67,7 +66,7 @@ impl Product {
         let terms = Terms {
             priority: change.priority.unwrap_or(line.terms.priority),
             by: change.by.unwrap_or(line.terms.by),
-            ..line.terms
+            ..line.terms.clone()
         };
         let same_quantity = change.qty.is_none_or(|qty| (qty, 0) == (line.requested, line.dropped));
         if same_quantity && terms == line.terms {
@@ -91,7 +90,7 @@ impl Product {
         // What is added counts as new; but what may not be split has one seniority.
         let accepted = line.parts.first().filter(|_| whole).map_or(self.version + 1, |part| part.accepted);
         self.change_line(key, |line| {
-            line.terms = terms;
+            line.terms = terms.clone();
             line.give_up_waiting(ordered.saturating_sub(to));
         });
         self.release_surplus(key, to);
@@ -166,8 +165,7 @@ impl Product {
             self.room_in_queue(units)?;
             return Ok(Growth { backordered: units, ..Growth::default() });
         };
-        let takes = |batch: &Batch| batch.free() >= units && self.may_have(batch, &line.terms);
-        if self.batch(here).is_some_and(takes) {
+        if self.batch(here).is_some_and(|batch| self.may_be_promised(batch, &line.terms, units)) {
             return Ok(Growth { placements: vec![(here.clone(), units)], ..Growth::default() });
         }
         // What is being picked stays where it is.
@@ -182,11 +180,13 @@ impl Product {
     /// Gives up placements that come after the line's `by`, for others in time.
     fn leave_what_is_late(&mut self, key: &LineKey, when_short: WhenShort) -> Result<(), Rejection> {
         let line = self.known_line(key);
-        let (terms, today) = (line.terms, self.today());
+        let terms = line.terms.clone();
         let late: Vec<_> = self
             .loose_places_of(key)
             .into_iter()
-            .filter(|(reference, ..)| self.batch(reference).is_some_and(|batch| !terms.allow(batch.arrival(today))))
+            .filter(|(reference, ..)| {
+                self.batch(reference).is_some_and(|batch| !terms.allow(batch.arrival(&self.calendar)))
+            })
             .map(|(reference, accepted, units)| (PartKey { line: key.clone(), accepted }, reference, units))
             .collect();
         let asked = late.iter().map(|(.., units)| units).sum();

@@ -22,7 +22,12 @@ impl Product {
 
     /// Whether a line on these terms may have units of a batch.
     pub(super) fn may_have(&self, batch: &Batch, terms: &Terms) -> bool {
-        may_have(batch, terms, self.min_days(terms), self.today())
+        may_have(batch, terms, self.min_days(terms), &self.calendar)
+    }
+
+    /// Whether so many units of a batch can be promised to a line on these terms.
+    pub(super) fn may_be_promised(&self, batch: &Batch, terms: &Terms, units: u64) -> bool {
+        self.promisable(batch) >= units && self.may_have(batch, terms)
     }
 
     pub(super) fn must_say_expiry(&self, reference: &BatchRef, expires_on: Option<Date>) -> Result<(), Rejection> {
@@ -79,8 +84,10 @@ impl Product {
         if self.expiry_may_become(reference, to)? == Answer::Same {
             return Ok((Declared::Same, Vec::new()));
         }
-        let (today, revision) = (self.today(), self.version + 1);
+        let revision = self.version + 1;
+        let calendar = self.calendar.clone();
         let batch = self.batch_mut(reference);
+        let today = calendar.today(&batch.location);
         let from = batch.expires_on;
         let expired = to.is_some_and(|last| last < today);
         (batch.expires_on, batch.expired, batch.revision) = (to, expired, revision);
@@ -109,8 +116,9 @@ impl Product {
 
     /// The same of one that is at hand.
     pub(super) fn expire_batch(&mut self, reference: &BatchRef) {
-        let today = self.today();
-        let over = |batch: &Batch| batch.expires_on.is_some_and(|last| last < today) && !batch.expired;
+        let over = |batch: &Batch| {
+            batch.expires_on.is_some_and(|last| last < self.calendar.today(&batch.location)) && !batch.expired
+        };
         if self.batch(reference).is_some_and(|batch| over(batch) && !batch.cancelled) {
             let batch = self.batch_mut(reference);
             batch.expired = true;
@@ -126,7 +134,7 @@ impl Product {
             for (reference, part) in line.placements() {
                 let Some(batch) = self.batch(reference) else { continue };
                 // Whether it comes too late is another question.
-                let terms = Terms { by: None, ..line.terms };
+                let terms = Terms { by: None, locations: None, ..line.terms.clone() };
                 if !batch.expired && self.may_have(batch, &terms) {
                     continue;
                 }

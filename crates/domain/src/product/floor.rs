@@ -236,11 +236,11 @@ impl Product {
                 let line = self.known_line(&key);
                 let reference = given_up[at].reference.clone();
                 let Some(there) = self.batch(&reference) else { continue };
-                if !self.may_have(there, &line.terms) {
+                if !self.may_have(there, &line.terms) || self.is_overdue(there) {
                     continue;
                 }
                 let going = match line.terms.split {
-                    Split::Parts(_) => units.min(missing).min(given_up[at].left),
+                    Split::Parts(_) | Split::OverLocations(_) => units.min(missing).min(given_up[at].left),
                     Split::Never if there.free() >= units => units,
                     Split::Never => 0,
                 };

@@ -4,21 +4,24 @@ mod changes;
 mod expiry;
 mod floor;
 mod holds;
+mod levels;
 mod promising;
 mod queue;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 pub use self::changes::Cancelled;
+pub use self::levels::{Level, LowStock};
 pub use self::promising::{Decision, Plan, PlannedLine};
 pub use self::supply::{Declared, Displaced, Supplied, SupplyChange};
 use crate::batch::{Batch, Eta};
+use crate::calendar::Calendar;
 use crate::error::Rejection;
 use crate::events::Event;
-use crate::ids::{BatchRef, LineId, OrderId, Sku};
+use crate::ids::{BatchRef, LineId, Location, OrderId, Sku};
 use crate::order_line::{AcceptedLine, LineKey, Promise, Terms};
 use crate::placing::Choice;
 use crate::strategies::Strategy;
@@ -45,15 +48,19 @@ pub struct Product {
     queued: u64,
     /// Whether `OutOfStock` was raised since stock last came back.
     out_of_stock_raised: bool,
+    /// Locations of which `LowStock` was raised last.
+    low: BTreeSet<Location>,
     /// What it does that says nothing of its strategy.
     usual_strategy: Strategy,
+    /// What day it is.
+    calendar: Calendar,
     events: Vec<Event>,
     /// Lines of which no event tells, and that have to be written all the same: what follows from their batches is another.
     looked_over: BTreeSet<LineKey>,
 }
 
 /// How a product is to behave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Settings {
     /// How many units of new requests may wait in its queue; none: any number (rule 11).
     pub queue_cap: Option<u64>,
@@ -65,6 +72,17 @@ pub struct Settings {
     pub min_days: u16,
     /// Whether each of its batches must say when it expires.
     pub requires_expiry: bool,
+    /// For how many days after its ETA a batch that has not come counts for new promises; none: for ever (rule 25).
+    pub overdue_days: Option<u16>,
+    /// What is to be kept, and what is little, by location (rule 19).
+    pub levels: BTreeMap<Location, Level>,
+}
+
+impl Settings {
+    /// When little is left at a location; none: nobody watches it.
+    pub fn threshold(&self, location: &Location) -> Option<LowStock> {
+        self.levels.get(location).and_then(|level| level.low_stock)
+    }
 }
 
 /// A product as a store keeps it, without its lines.
@@ -84,6 +102,8 @@ pub struct StoredProduct {
     pub queued: u64,
     /// Whether `OutOfStock` was raised since stock last came back.
     pub out_of_stock_raised: bool,
+    /// Locations of which `LowStock` was raised last.
+    pub low: BTreeSet<Location>,
     /// Its open batches, and others that are wanted.
     pub batches: Vec<Batch>,
 }
@@ -99,6 +119,7 @@ impl Product {
             backordered: 0,
             queued: 0,
             out_of_stock_raised: false,
+            low: BTreeSet::new(),
             batches: Vec::new(),
         };
         Self::restore(stored, now)
@@ -108,19 +129,21 @@ impl Product {
     ///
     /// Its time is `now`, but never before its last event (rule 13): clocks of several machines differ.
     pub fn restore(stored: StoredProduct, now: OffsetDateTime) -> Self {
-        let StoredProduct { sku, version, changed_at, settings, backordered, queued, out_of_stock_raised, batches } =
-            stored;
+        let StoredProduct { sku, version, changed_at, settings, .. } = stored;
+        let StoredProduct { backordered, queued, out_of_stock_raised, low, batches, .. } = stored;
         let mut product = Self {
             sku,
             version,
             changed_at,
             now: now.max(changed_at),
+            calendar: Calendar::new(now.max(changed_at).date()),
             settings,
             batches,
             lines: BTreeMap::new(),
             backordered,
             queued,
             out_of_stock_raised,
+            low,
             usual_strategy: Strategy::default(),
             events: Vec::new(),
             looked_over: BTreeSet::new(),
@@ -162,19 +185,19 @@ impl Product {
         self.now
     }
 
-    /// The day it is.
-    pub fn today(&self) -> Date {
-        self.now.date()
+    /// What day it is: by Universal Time, unless [`Product::set_usual`] said otherwise.
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
     }
 
     /// How it is to behave.
-    pub fn settings(&self) -> Settings {
-        self.settings
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// Tells it the strategy of products that say nothing of theirs.
-    pub fn set_usual_strategy(&mut self, strategy: Strategy) {
-        self.usual_strategy = strategy;
+    /// Tells it what holds for every product: the strategy of those that say nothing of theirs, and what day it is.
+    pub fn set_usual(&mut self, strategy: Strategy, calendar: Calendar) {
+        (self.usual_strategy, self.calendar) = (strategy, calendar);
     }
 
     /// Which of its batches go first.
@@ -228,22 +251,6 @@ impl Product {
         self.out_of_stock_raised
     }
 
-    /// Units on hand that nobody has been promised.
-    pub fn available(&self) -> u64 {
-        self.batches.iter().filter(|batch| batch.has_arrived()).map(Batch::free).sum()
-    }
-
-    /// Units that can be promised by a day: `ATP(d)`.
-    pub fn available_to_promise(&self, by: Date) -> u64 {
-        let in_time = |batch: &&Batch| batch.arrival(self.today()) <= by && batch.keeps(by, 0);
-        self.batches.iter().filter(in_time).map(Batch::free).sum()
-    }
-
-    /// The most units that one batch could give to a line.
-    pub fn largest_free(&self) -> u64 {
-        self.batches.iter().map(Batch::free).max().unwrap_or(0)
-    }
-
     /// When all of a line at hand is ready to ship.
     pub fn promise(&self, line: &AcceptedLine) -> Promise {
         line.promise(|reference| self.eta(reference))
@@ -265,7 +272,8 @@ impl Product {
         if known && self.settings == settings {
             return Declared::Same;
         }
-        self.settings = settings;
+        self.settings = settings.clone();
+        self.low.retain(|location| settings.threshold(location).is_some());
         self.raise(Event::ProductChanged { settings });
         if known { Declared::Changed } else { Declared::New }
     }
@@ -297,7 +305,10 @@ impl Product {
             terms,
             min_days: self.min_days(terms),
             strategy: self.strategy(),
-            today: self.today(),
+            settings: &self.settings,
+            calendar: &self.calendar,
+            at: None,
+            before: None,
         }
     }
 

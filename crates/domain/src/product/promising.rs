@@ -165,22 +165,24 @@ impl Product {
         let PlannedLine { line: OrderLine { key, qty, terms, .. }, placements, backordered, dropped } = planned;
         let accepted = self.version + 1;
         let known = self.lines.get(&key).map(|lapsed| lapsed.accepted);
-        let mut line = AcceptedLine::new(key.clone(), qty, known.unwrap_or(accepted), terms);
-        line.dropped = dropped;
-        line.hold = until.filter(|_| !placements.is_empty());
         // One event for a plain line, which is nearly every line: it is told by its first placement.
         let plain = match (placements.len(), backordered > 0) {
             (1, false) if until.is_none() => terms.are_usual(),
             (1, false) | (0, true) => terms == Terms::default(),
             _ => false,
         };
+        let split = terms.split;
+        let mut line = AcceptedLine::new(key.clone(), qty, known.unwrap_or(accepted), terms);
+        line.dropped = dropped;
+        line.hold = until.filter(|_| !placements.is_empty());
         if !plain || dropped > 0 || known.is_some() {
+            let terms = line.terms.clone();
             self.raise(Event::LineAccepted { line: key.clone(), requested: qty, dropped, terms });
         }
         // The batch that is preferred is told first.
         for (reference, units) in placements {
             line.put(accepted, Some(reference.clone()), units);
-            self.give(key.clone(), line.hold, terms.split, accepted, reference, units);
+            self.give(key.clone(), line.hold, split, accepted, reference, units);
         }
         self.lines.insert(key.clone(), line);
         self.enqueue(&key, accepted, backordered, false);

@@ -3,14 +3,21 @@
 use super::Product;
 use crate::batch::Batch;
 use crate::events::DeallocationReason;
-use crate::ids::BatchRef;
-use crate::order_line::{AcceptedLine, LineKey, PartKey};
-use crate::placing::Take;
+use crate::ids::{BatchRef, Location};
+use crate::order_line::{AcceptedLine, LineKey, PartKey, Split};
+use crate::placing::{Choice, Take, ready};
 
 impl Product {
     /// Whether free stock might serve somebody who waits.
     pub fn could_serve_queue(&self) -> bool {
         self.backordered > 0 && self.largest_free() > 0
+    }
+
+    /// Whether stock may have become free by the day alone: batches that are late are awaited for the same day now, so that more can be promised of
+    /// them together, once the safety stock is kept back, than of each.
+    pub fn day_may_serve_queue(&self) -> bool {
+        let late = |batch: &Batch| batch.eta.is_some_and(|eta| eta <= self.calendar.today(&batch.location));
+        !self.settings.levels.is_empty() && self.batches.iter().any(late) && self.could_serve_queue()
     }
 
     /// Offers free stock to these waiting units, each named by line and acceptance, in the order given, which is by seniority. All take what
@@ -32,9 +39,16 @@ impl Product {
         }
     }
 
-    /// Where so many more units of a line that is known could come from now.
+    /// Where so many more units of a line that is known could come from now: from where its other parts are, unless it may be anywhere.
     pub(super) fn would_take(&self, line: &AcceptedLine, units: u64) -> Vec<Take> {
-        self.choice(&line.terms).choose(|at| self.batches[at].free(), units)
+        let at = self.stays_at(line);
+        Choice { at, ..self.choice(&line.terms) }.choose(|at| self.batches[at].free(), units)
+    }
+
+    /// The location where all parts of a line have to be, given where some are (rule 4).
+    fn stays_at(&self, line: &AcceptedLine) -> Option<&Location> {
+        let Split::Parts(_) = line.terms.split else { return None };
+        line.placements().find_map(|(at, _)| self.batch(at)).map(|batch| &batch.location)
     }
 
     pub(super) fn named(&self, takes: Vec<Take>) -> Vec<(BatchRef, u64)> {
@@ -43,9 +57,10 @@ impl Product {
 
     /// Batches that somebody's units might leave for an earlier one, by the preference of the batches.
     pub fn could_improve(&self) -> Vec<BatchRef> {
-        let earliest = self.batches.iter().find(|batch| batch.free() > 0).map(|batch| batch.arrival(self.today()));
-        let Some(earliest) = earliest else { return Vec::new() };
-        let later = |batch: &&Batch| batch.placed() > 0 && batch.arrival(self.today()) > earliest;
+        let free = self.batches.iter().filter(|batch| self.promisable(batch) > 0);
+        let Some(earliest) = free.map(|batch| batch.arrival(&self.calendar)).min() else { return Vec::new() };
+        let later =
+            |batch: &&Batch| !batch.has_arrived() && batch.placed() > 0 && batch.arrival(&self.calendar) > earliest;
         self.batches.iter().filter(later).map(|batch| batch.reference.clone()).collect()
     }
 
@@ -73,15 +88,21 @@ impl Product {
     /// Moves what it can of so many units in a batch to batches that make them ready on an earlier day.
     pub(super) fn move_earlier(&mut self, key: &LineKey, accepted: u64, reference: &BatchRef, units: u64) -> bool {
         let line = self.known_line(key);
-        let today = self.today();
+        // Nothing is earlier than what is on hand, whatever day it is elsewhere.
+        let Some(here) = self.batch(reference).filter(|batch| !batch.has_arrived()) else { return false };
         // What is ready on the day it is wanted is not ready any earlier.
-        let ready = |batch: &Batch| batch.arrival(today).max(line.terms.not_before.unwrap_or(today));
-        let Some(now) = self.batch(reference).map(ready) else { return false };
-        let earlier = |at: usize| {
-            let batch = &self.batches[at];
-            if ready(batch) < now { batch.free() } else { 0 }
+        let before = Some(ready(here, &line.terms, &self.calendar));
+        let choose = |at| {
+            let choice = Choice { at, before, ..self.choice(&line.terms) };
+            choice.choose(|at| self.batches[at].free(), units)
         };
-        let takes = self.named(self.choice(&line.terms).choose(earlier, units));
+        // What goes elsewhere leaves nothing of the line behind.
+        let together = matches!(line.terms.split, Split::Parts(_));
+        let mut takes = choose((together && line.placed() > units).then_some(&here.location));
+        if together && takes.iter().map(|(_, units)| units).sum::<u64>() < units {
+            takes = choose(Some(&here.location));
+        }
+        let takes = self.named(takes);
         if takes.is_empty() {
             return false;
         }

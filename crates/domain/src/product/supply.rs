@@ -6,10 +6,10 @@ use time::Date;
 
 use super::Product;
 use crate::batch::{Batch, Eta, arrival};
-use crate::commands::{Adjustment, Rest};
+use crate::commands::{Adjustment, Rest, Transfer};
 use crate::error::Rejection;
 use crate::events::{DeallocationReason, Event};
-use crate::ids::{BatchQuantity, BatchRef, Quantity, Reason};
+use crate::ids::{BatchQuantity, BatchRef, Location, Quantity, Reason};
 use crate::order_line::{AcceptedLine, LineKey, Part, PartKey, Promise, Seniority, Split};
 use crate::states::{self, Answer, BatchCommand};
 
@@ -118,33 +118,84 @@ impl Product {
     /// A new batch. The same again is no news.
     ///
     /// # Errors
-    /// `BatchExists` when it is known with another quantity or date, or was cancelled; `ExpiryMissing`.
+    /// `BatchExists` when it is known with another quantity, date or location, or was cancelled; `ExpiryMissing`.
     pub fn create_batch(
         &mut self,
         reference: BatchRef,
         qty: BatchQuantity,
         eta: Eta,
         expires_on: Option<Date>,
+        location: Location,
     ) -> Result<Declared, Rejection> {
         if let Some(known) = self.batch(&reference) {
             let declared = (known.declared, known.eta, known.expires_on, known.cancelled);
-            return if declared == (qty, eta, expires_on, false) {
+            return if declared == (qty, eta, expires_on, false) && known.location == location {
                 Ok(Declared::Same)
             } else {
                 Err(Rejection::BatchExists { sku: self.sku.clone(), reference })
             };
         }
         self.must_say_expiry(&reference, expires_on)?;
-        self.add_batch(&reference, qty, eta, expires_on);
+        self.add_batch(&reference, qty, eta, expires_on, location);
         Ok(Declared::New)
     }
 
-    fn add_batch(&mut self, reference: &BatchRef, qty: BatchQuantity, eta: Eta, expires_on: Option<Date>) {
-        self.batches.push(Batch { expires_on, ..Batch::new(reference.clone(), qty, eta, self.version + 1) });
+    fn add_batch(
+        &mut self,
+        reference: &BatchRef,
+        qty: BatchQuantity,
+        eta: Eta,
+        expires_on: Option<Date>,
+        location: Location,
+    ) {
+        let batch = Batch::new(reference.clone(), qty, eta, self.version + 1);
+        self.batches.push(Batch { expires_on, location: location.clone(), ..batch });
         self.sort_batches();
         self.out_of_stock_raised &= qty == BatchQuantity::ZERO;
-        self.raise(Event::BatchCreated { reference: reference.clone(), qty, eta, expires_on });
+        self.raise(Event::BatchCreated { reference: reference.clone(), qty, eta, expires_on, location });
         self.expire_batch(reference);
+    }
+
+    /// Whether a batch is where it is said to be.
+    ///
+    /// # Errors
+    /// `AtLocation` when it is somewhere else.
+    pub fn must_be_at(&self, reference: &BatchRef, location: &Location) -> Result<(), Rejection> {
+        match self.batch(reference) {
+            Some(batch) if batch.location != *location => Err(self.at_location(batch)),
+            _ => Ok(()),
+        }
+    }
+
+    fn at_location(&self, batch: &Batch) -> Rejection {
+        let (sku, reference, location) = (self.sku.clone(), batch.reference.clone(), batch.location.clone());
+        Rejection::AtLocation { sku, reference, location }
+    }
+
+    /// Takes free units out of a batch in the warehouse and sends them to another location, where they are expected as a batch of their own.
+    ///
+    /// # Errors
+    /// `UnknownBatch`; `NotAllowed` in its state; `AtLocation` when it is there already; `TooMany` when no so many are free; `BatchExists` when the
+    /// new one's name is taken.
+    pub fn transfer(&mut self, transfer: &Transfer) -> Result<(), Rejection> {
+        let Transfer { from, qty, to, reference, eta, .. } = transfer;
+        self.batch_allows(BatchCommand::Transfer, from)?;
+        let (units, batch) = (qty.units(), self.batch_mut(from).clone());
+        if batch.location == *to {
+            return Err(self.at_location(&batch));
+        }
+        if units > batch.free() {
+            let subject = self.named_batch(from);
+            return Err(Rejection::TooMany { subject, command: "transfer", asked: units, most: batch.free() });
+        }
+        if self.batch(reference).is_some() {
+            return Err(Rejection::BatchExists { sku: self.sku.clone(), reference: reference.clone() });
+        }
+        let left = BatchQuantity::new(batch.quantity.units() - units).expect("less than before");
+        self.batch_mut(from).quantity = left;
+        self.raise(Event::Transferred { reference: from.clone(), qty: *qty, to: reference.clone() });
+        self.add_batch(reference, (*qty).into(), Some(*eta), batch.expires_on, to.clone());
+        Ok(())
     }
 
     pub(super) fn batch_allows(&self, command: BatchCommand, reference: &BatchRef) -> Result<Answer, Rejection> {
@@ -295,7 +346,7 @@ impl Product {
                     && missing > BatchQuantity::ZERO
                     && let Some(rest) = reference.rest()
                 {
-                    self.add_batch(&rest, missing, before.eta, before.expires_on);
+                    self.add_batch(&rest, missing, before.eta, before.expires_on, before.location.clone());
                 }
             }
             SupplyChange::Cancellation => {
@@ -364,7 +415,9 @@ impl Product {
             let units = match line.terms.split {
                 Split::Never if before.is_some() => 0,
                 Split::Never => here.sum(),
-                Split::Parts(_) => here.nth(usize::from(before.is_some())).map_or(0, |units| units.min(lacking)),
+                Split::Parts(_) | Split::OverLocations(_) => {
+                    here.nth(usize::from(before.is_some())).map_or(0, |units| units.min(lacking))
+                }
             };
             left -= units;
             match before {
@@ -430,17 +483,23 @@ impl Product {
 
     /// Where all that a hold lost could be instead, from this loss of it on: a part of a hold is of no use.
     fn room_for_hold(&self, line: &AcceptedLine, losses: &[Loss], first: usize) -> Option<Vec<(usize, Places)>> {
-        let mut left: Vec<u64> = self.batches.iter().map(Batch::free).collect();
-        let its = (first..losses.len()).filter(|at| losses[*at].part.line == line.key);
-        let room = its.map(|at| {
-            let takes = self.choice(&line.terms).choose(|at| left[at], losses[at].units);
-            for (batch, units) in &takes {
-                left[*batch] -= units;
+        let its: Vec<usize> = (first..losses.len()).filter(|at| losses[*at].part.line == line.key).collect();
+        let lost: u64 = its.iter().map(|at| losses[*at].units).sum();
+        let mut room = self.would_take(line, lost);
+        if room.iter().map(|(_, units)| units).sum::<u64>() < lost {
+            return None;
+        }
+        let mut share = |mut units: u64| {
+            let mut takes = Vec::with_capacity(1);
+            for (at, left) in &mut room {
+                let some = units.min(*left);
+                *left -= some;
+                units -= some;
+                takes.extend((some > 0).then_some((*at, some)));
             }
-            let found: u64 = takes.iter().map(|(_, units)| units).sum();
-            (found == losses[at].units).then(|| (at, self.named(takes)))
-        });
-        room.collect()
+            self.named(takes)
+        };
+        Some(its.into_iter().map(|at| (at, share(losses[at].units))).collect())
     }
 
     /// The same for these units of lines, which are named by seniority.
@@ -473,7 +532,6 @@ impl Product {
         if self.eta_may_become(reference, to)? == Answer::Same {
             return Ok((Declared::Same, Vec::new()));
         }
-        let today = self.today();
         let inside: Vec<LineKey> = match to {
             None => Vec::new(),
             Some(_) => self.lines.values().filter(|line| line.is_in(reference)).map(|line| line.key.clone()).collect(),
@@ -486,6 +544,8 @@ impl Product {
         batch.eta = to;
         batch.revision = revision;
         batch.arrived = to.is_none().then_some(revision);
+        let location = batch.location.clone();
+        let today = self.calendar.today(&location);
         self.sort_batches();
         self.raise(Event::BatchEtaChanged { reference: reference.clone(), from, to });
         let mut displaced = Vec::new();

@@ -5,8 +5,13 @@ use std::cmp::Reverse;
 
 use time::Date;
 
-use super::{Offer, Order};
+use super::{LocationOrder, Offer, Order, Serves, count, day};
 
-pub(super) fn order(offer: &Offer) -> Order {
+pub(super) fn order(offer: &Offer<'_>) -> Order {
     (Date::MIN, 0, offer.ready, Reverse(offer.arrival), offer.at)
+}
+
+/// The line's preference breaks ties of date.
+pub(super) fn location_order(serves: &Serves) -> LocationOrder {
+    (day(serves.ready), count(serves.rank), count(serves.parts))
 }

@@ -6,6 +6,6 @@ use time::Date;
 
 use super::{Offer, Order};
 
-pub(super) fn order(offer: &Offer) -> Order {
+pub(super) fn order(offer: &Offer<'_>) -> Order {
     (offer.expires_on.unwrap_or(Date::MAX), 0, offer.ready, Reverse(offer.arrival), offer.at)
 }

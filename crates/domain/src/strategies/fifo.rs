@@ -6,6 +6,6 @@ use time::Date;
 
 use super::{Offer, Order};
 
-pub(super) fn order(offer: &Offer) -> Order {
+pub(super) fn order(offer: &Offer<'_>) -> Order {
     (Date::MIN, offer.arrived.unwrap_or(u64::MAX), offer.ready, Reverse(offer.arrival), offer.at)
 }

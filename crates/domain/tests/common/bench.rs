@@ -6,12 +6,12 @@ use allocation_domain::commands::{
     AdjustBatch, Adjustment, Allocate, ApplyDue, CancelBatch, ChangeBatchEta, ChangeBatchQuantity, ChangeLine,
     ConfirmHold, CreateBatch, Deallocate, DeclareBatch, ExtendHold, Improve, LineChange, LineOf, Pick, Precondition,
     QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem,
-    Unpick, WhenShort,
+    Transfer, Unpick, WhenShort,
 };
 use allocation_domain::product::Displaced;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Eta, Event, HoldSeconds, LineId, LineKey, OrderId, Product,
-    Promise, Quantity, Reason, Rejection, Settings, Sku, Split, Terms,
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Eta, Event, HoldSeconds, LineId, LineKey, Location,
+    Locations, OrderId, Product, Promise, Quantity, Reason, Rejection, Settings, Sku, Split, Terms,
 };
 use allocation_model::Outcome;
 use time::macros::{date, datetime};
@@ -26,6 +26,11 @@ pub(crate) fn day(days: i64) -> Date {
 
 pub(crate) fn batch_ref(name: &str) -> BatchRef {
     BatchRef::new(name).unwrap()
+}
+
+/// A location; the usual one is `default`.
+pub(crate) fn at(name: &str) -> Location {
+    Location::new(name).unwrap()
 }
 
 pub(crate) fn key(order_id: &str) -> LineKey {
@@ -49,7 +54,7 @@ fn line_of() -> LineOf {
 }
 
 /// A request for a line.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Ask {
     qty: Quantity,
     terms: Terms,
@@ -70,6 +75,18 @@ impl Ask {
 
     pub(crate) fn parts_of(mut self, least: u64) -> Self {
         self.terms.split = Split::Parts(qty(least));
+        self
+    }
+
+    /// In parts at any number of locations.
+    pub(crate) fn over_locations(mut self) -> Self {
+        self.terms.split = Split::OverLocations(Quantity::ONE);
+        self
+    }
+
+    /// Only from these locations, and rather from the first.
+    pub(crate) fn from(mut self, locations: &[&str]) -> Self {
+        self.terms.locations = Some(Locations::new(locations.iter().map(|name| at(name)).collect()).unwrap());
         self
     }
 
@@ -139,18 +156,54 @@ impl Bench {
     }
 
     pub(crate) fn create(&mut self, name: &str, units: u64, days: Option<i64>) -> Result<Outcome, Rejection> {
-        let (reference, qty, eta) = (batch_ref(name), stock(units), days.map(day));
-        let command = Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta, expires_on: None });
-        self.run(&command).map(|(outcome, _)| outcome)
+        self.create_at("default", name, units, days)
+    }
+
+    pub(crate) fn create_at(
+        &mut self,
+        location: &str,
+        name: &str,
+        units: u64,
+        days: Option<i64>,
+    ) -> Result<Outcome, Rejection> {
+        let (reference, qty, eta, location) = (batch_ref(name), stock(units), days.map(day), at(location));
+        self.run(&Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta, expires_on: None, location }))
+            .map(|(outcome, _)| outcome)
+    }
+
+    /// It is of use until so many days from now.
+    pub(crate) fn create_until(&mut self, location: &str, name: &str, units: u64, last: i64) -> Outcome {
+        let (reference, qty, location) = (batch_ref(name), stock(units), at(location));
+        let (eta, expires_on) = (None, Some(day(last)));
+        let command = Command::CreateBatch(CreateBatch { sku: sku(), reference, qty, eta, expires_on, location });
+        self.run(&command).unwrap().0
+    }
+
+    /// Says nothing of its date, nor of its location.
+    pub(crate) fn declare(&mut self, name: &str, units: u64) -> Result<Outcome, Rejection> {
+        self.declare_at(None, name, units)
     }
 
     /// Says nothing of its date.
-    pub(crate) fn declare(&mut self, name: &str, units: u64) -> Result<Outcome, Rejection> {
-        let (reference, qty, eta) = (batch_ref(name), stock(units), None);
-        let precondition = Precondition::None;
-        let command =
-            Command::DeclareBatch(DeclareBatch { sku: sku(), reference, qty, eta, expires_on: None, precondition });
-        self.run(&command).map(|(outcome, _)| outcome)
+    pub(crate) fn declare_at(&mut self, location: Option<&str>, name: &str, units: u64) -> Result<Outcome, Rejection> {
+        let (reference, qty, location) = (batch_ref(name), stock(units), location.map(at));
+        let (eta, expires_on, precondition) = (None, None, Precondition::None);
+        let batch = DeclareBatch { sku: sku(), reference, qty, eta, expires_on, location, precondition };
+        self.run(&Command::DeclareBatch(batch)).map(|(outcome, _)| outcome)
+    }
+
+    /// So many free units of a batch go to another location, where they are expected as another batch.
+    pub(crate) fn transfer(
+        &mut self,
+        from: &str,
+        units: u64,
+        to: &str,
+        name: &str,
+        days: i64,
+    ) -> Result<Outcome, Rejection> {
+        let (from, reference) = (batch_ref(from), batch_ref(name));
+        let transfer = Transfer { sku: sku(), from, qty: qty(units), to: at(to), reference, eta: day(days) };
+        self.run(&Command::Transfer(transfer)).map(|(outcome, _)| outcome)
     }
 
     pub(crate) fn recount(&mut self, name: &str, units: u64) -> Result<(Outcome, Vec<Displaced>), Rejection> {

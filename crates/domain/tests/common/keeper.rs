@@ -10,11 +10,11 @@ use allocation_domain::ledger::Ledger;
 use allocation_domain::product::{Cancelled, Decision, Declared, Displaced, Plan, StoredProduct, SupplyChange};
 use allocation_domain::states::Answer;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, Command, Eta, Event, LineId, LineKey, LineState, OrderId, Part, PartKey, Product,
-    Rejection, Sku,
+    AcceptedLine, Batch, BatchRef, Calendar, Command, Eta, Event, LineId, LineKey, LineState, Location, OrderId, Part,
+    PartKey, Product, Rejection, Sku, Strategy,
 };
 use allocation_model::Outcome;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// How many parts that wait, or that lose their place, are brought to hand at once: few, so that going on is tried too.
 const PAGE: usize = 3;
@@ -65,6 +65,8 @@ pub(crate) struct Stored {
 #[derive(Clone)]
 pub(crate) struct Keeper {
     pub(crate) now: OffsetDateTime,
+    /// Where clocks show so many hours more or less.
+    pub(crate) hours: BTreeMap<Location, i64>,
     pub(crate) stored: BTreeMap<Sku, Stored>,
     /// Events that nobody has read yet.
     pub(crate) log: Vec<(Sku, Event)>,
@@ -82,13 +84,27 @@ struct Work<'a> {
 
 impl Keeper {
     pub(crate) fn new(now: OffsetDateTime) -> Self {
-        Self { now, stored: BTreeMap::new(), log: Vec::new(), complaints: Vec::new() }
+        Self { now, hours: BTreeMap::new(), stored: BTreeMap::new(), log: Vec::new(), complaints: Vec::new() }
+    }
+
+    /// What day it is at each location.
+    pub(crate) fn calendar(&self) -> Calendar {
+        let hours = self.hours.iter();
+        hours.fold(Calendar::new(self.now.date()), |calendar, (location, hours)| {
+            calendar.with(location.clone(), (self.now + Duration::hours(*hours)).date())
+        })
+    }
+
+    fn restore(&self, stored: &StoredProduct) -> Product {
+        let mut product = Product::restore(stored.clone(), self.now);
+        product.set_usual(Strategy::default(), self.calendar());
+        product
     }
 
     /// A product as it is stored, with all of its batches and lines at hand.
     pub(crate) fn product(&self, sku: &Sku) -> Option<Product> {
         let stored = self.stored.get(sku)?;
-        let mut product = Product::restore(stored.product.clone(), self.now);
+        let mut product = self.restore(&stored.product);
         product.remember_batches(stored.batches.values().filter(|batch| !batch.is_open()).cloned());
         product.remember(stored.lines.values().cloned());
         Some(product)
@@ -104,6 +120,7 @@ impl Keeper {
         let happened = work.gather();
         work.check(&before, &verdict, &happened);
         work.settle(happened);
+        work.watch_levels();
         let Work { seen, events, complaints, .. } = work;
         self.complaints.extend(complaints);
         self.store(seen, events);
@@ -134,10 +151,11 @@ fn as_stored(product: &Product) -> StoredProduct {
         sku: product.sku().clone(),
         version: product.version(),
         changed_at: product.changed_at(),
-        settings: product.settings(),
+        settings: product.settings().clone(),
         backordered: product.backordered(),
         queued: product.queued(),
         out_of_stock_raised: product.out_of_stock_raised(),
+        low: product.low().clone(),
         batches: product.batches().iter().filter(|batch| batch.is_open()).cloned().collect(),
     }
 }
@@ -172,10 +190,11 @@ impl Stored {
         let told = &self.ledger;
         let differs = [
             ("version", told.version != product.version()),
-            ("settings", told.settings != product.settings()),
+            ("settings", told.settings != *product.settings()),
             ("backordered", told.backordered() != product.backordered()),
             ("queued", told.queued() != product.queued()),
             ("out_of_stock_raised", told.out_of_stock_raised != product.out_of_stock_raised()),
+            ("low", told.low != *product.low()),
             ("batches", told.batches != self.batches),
             ("lines", told.lines != self.lines),
         ];
@@ -210,6 +229,10 @@ impl Work<'_> {
             Command::AdjustBatch(c) => self.load_batch(&c.sku, &c.reference),
             Command::QuarantineBatch(c) => self.load_batch(&c.sku, &c.reference),
             Command::ReleaseBatch(c) => self.load_batch(&c.sku, &c.reference),
+            Command::Transfer(c) => {
+                self.load_batch(&c.sku, &c.from);
+                self.load_batch(&c.sku, &c.reference);
+            }
             Command::Pick(c) => self.load_named(&c.order_id, &c.lines),
             Command::Unpick(c) => self.load_named(&c.order_id, &c.lines),
             Command::Ship(c) => {
@@ -252,7 +275,7 @@ impl Work<'_> {
 
     fn load_product(&mut self, sku: &Sku) {
         if let Some(stored) = self.keeper.stored.get(sku) {
-            let restore = || Product::restore(stored.product.clone(), self.keeper.now);
+            let restore = || self.keeper.restore(&stored.product);
             self.seen.entry(sku.clone()).or_insert_with(restore);
         }
     }
@@ -300,8 +323,12 @@ impl Work<'_> {
     }
 
     fn product_or_new(&mut self, sku: &Sku) -> &mut Product {
-        let now = self.keeper.now;
-        self.seen.entry(sku.clone()).or_insert_with(|| Product::new(sku.clone(), now))
+        let keeper = self.keeper;
+        self.seen.entry(sku.clone()).or_insert_with(|| {
+            let mut product = Product::new(sku.clone(), keeper.now);
+            product.set_usual(Strategy::default(), keeper.calendar());
+            product
+        })
     }
 
     /// All lines of a product, as they are by now.
@@ -366,10 +393,10 @@ impl Work<'_> {
         for sku in self.seen.keys().cloned().collect::<Vec<_>>() {
             if self.seen[&sku].may_be_due() {
                 let product = &self.seen[&sku];
-                let (now, today) = (product.now(), product.today());
+                let (now, latest) = (product.now(), product.calendar().latest());
                 let due = |line: &AcceptedLine| {
                     line.hold.is_some_and(|until| until <= now)
-                        || product.spoils_on(line).is_some_and(|day| day <= today)
+                        || product.spoils_on(line).is_some_and(|day| day <= latest)
                 };
                 let due: Vec<AcceptedLine> = self.lines(&sku).into_iter().filter(due).collect();
                 let product = self.product_mut(&sku);
@@ -379,8 +406,22 @@ impl Work<'_> {
                 product.lose_what_spoils();
             }
         }
+        for sku in self.seen.keys().cloned().collect::<Vec<_>>() {
+            if self.seen[&sku].day_may_serve_queue() {
+                self.serve_queue(&sku);
+            }
+        }
         let happened = self.gather();
         self.settle(happened);
+        self.watch_levels();
+    }
+
+    /// Says where little is left, and where there is enough again, now that everybody has what he may have (rule 19).
+    fn watch_levels(&mut self) {
+        for product in self.seen.values_mut() {
+            product.watch_levels();
+        }
+        self.gather();
     }
 
     /// Whoever waits is served as soon as stock may have become free, and promises move when they are to.
@@ -427,13 +468,13 @@ impl Work<'_> {
                     self.losers(&c.sku, &batch.reference, usize::MAX);
                 }
                 let product = self.product_or_new(&c.sku);
-                let declared = product.set(c.settings);
+                let declared = product.set(c.settings.clone());
                 product.look_over();
                 Ok(declared.into())
             }
             Command::CreateBatch(c) => self
                 .product_or_new(&c.sku)
-                .create_batch(c.reference.clone(), c.qty, c.eta, c.expires_on)
+                .create_batch(c.reference.clone(), c.qty, c.eta, c.expires_on, c.location.clone())
                 .map(Done::from),
             Command::DeclareBatch(c) => self.declare(c),
             Command::ChangeBatchQuantity(c) => self.change_supply(&c.sku, &c.reference, &SupplyChange::Quantity(c.qty)),
@@ -448,6 +489,11 @@ impl Work<'_> {
             Command::ReleaseBatch(c) => {
                 self.known(&c.sku)?;
                 self.product_mut(&c.sku).release_batch(&c.reference, c.qty).map(Done::from)
+            }
+            Command::Transfer(c) => {
+                self.known(&c.sku)?;
+                self.product_mut(&c.sku).transfer(c)?;
+                Ok(Done::of(Outcome::New))
             }
             Command::Pick(c) => {
                 let lines = self.lines_to_pick(&c.order_id, &c.lines, true)?;
@@ -671,14 +717,18 @@ impl Work<'_> {
     }
 
     fn declare(&mut self, command: &DeclareBatch) -> Verdict {
-        let DeclareBatch { sku, reference, qty, eta, expires_on, precondition } = command;
+        let DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition } = command;
         let known = self.seen.get(sku).and_then(|product| product.batch(reference));
         if known.is_none() && *precondition != Precondition::None {
             return Err(Rejection::PreconditionFailed { sku: sku.clone(), reference: reference.clone() });
         }
         if known.is_none() {
             let (eta, expires_on) = (eta.flatten(), expires_on.flatten());
-            return self.product_or_new(sku).create_batch(reference.clone(), *qty, eta, expires_on).map(Done::from);
+            let (product, location) = (self.product_or_new(sku), location.clone().unwrap_or_default());
+            return product.create_batch(reference.clone(), *qty, eta, expires_on, location).map(Done::from);
+        }
+        if let Some(location) = location {
+            self.seen[sku].must_be_at(reference, location)?;
         }
         if let Some(eta) = eta {
             self.seen[sku].eta_may_become(reference, *eta)?;
@@ -774,8 +824,8 @@ impl Work<'_> {
                     before.batches() == product.batches()
                         // Others may have been brought to hand.
                         && before.lines().all(|line| product.line(&line.key) == Some(line))
-                        && (before.settings(), before.backordered(), before.queued())
-                            == (product.settings(), product.backordered(), product.queued())
+                        && (before.settings(), before.backordered(), before.queued(), before.low())
+                            == (product.settings(), product.backordered(), product.queued(), product.low())
                 });
                 if !told || events.len() > 1 || !same {
                     self.complaints.push(format!("{verdict:?}, and yet {events:?}"));

@@ -6,5 +6,5 @@
 mod bench;
 mod keeper;
 
-pub(crate) use bench::{Ask, Bench, ask, batch_ref, day, key, qty, stock, units};
+pub(crate) use bench::{Ask, Bench, ask, at, batch_ref, day, key, qty, stock, units};
 pub(crate) use keeper::{Done, Keeper};

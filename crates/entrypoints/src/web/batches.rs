@@ -3,7 +3,7 @@
 use allocation_domain::commands::{
     AdjustBatch, Adjustment, CancelBatch, DeclareBatch, Precondition, QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest,
 };
-use allocation_domain::{AdjustmentKind, BatchQuantity, BatchRef, Command, Eta, Quantity, Reason, Sku};
+use allocation_domain::{AdjustmentKind, BatchQuantity, BatchRef, Command, Eta, Location, Quantity, Reason, Sku};
 use allocation_service_layer::Message;
 use allocation_service_layer::handlers::BatchReply;
 use allocation_service_layer::views::BatchView;
@@ -63,6 +63,11 @@ struct BatchDeclaration {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Date)]
     expires_on: Field<Eta>,
+    /// Where it lies, or will lie once it has arrived. Left out: as before, and a new batch is at `default`. A batch never goes elsewhere by being
+    /// declared there: `POST /v1/transfers` sends units.
+    #[serde(default)]
+    #[schema(value_type = String, default = "default", min_length = 1, max_length = 64)]
+    location: Field<Location>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
@@ -73,6 +78,8 @@ struct BatchDeclaration {
 pub(super) struct Batch {
     /// The shipment's reference.
     r#ref: String,
+    /// Where it lies, or will lie once it has arrived.
+    location: String,
     /// Units it was last declared to have.
     qty: u64,
     /// Units there are now: on hand when it has arrived, else incoming.
@@ -99,6 +106,7 @@ impl From<&BatchView> for Batch {
     fn from(view: &BatchView) -> Self {
         Self {
             r#ref: view.reference.to_string(),
+            location: view.location.to_string(),
             qty: view.qty,
             units: view.units,
             unavailable: view.unavailable,
@@ -114,7 +122,7 @@ impl From<&BatchView> for Batch {
 
 /// A batch after a command about it, and the lines that moved or lost their place.
 #[derive(Serialize, ToSchema)]
-struct DeclaredBatch {
+pub(super) struct DeclaredBatch {
     /// The product.
     sku: String,
     #[serde(flatten)]
@@ -264,7 +272,7 @@ async fn delete_batch(
     responses(
         (status = 200, description = "Changed, or the same", body = DeclaredBatch, headers(("ETag" = String))),
         (status = 201, description = "New", body = DeclaredBatch, headers(("ETag" = String))),
-        (status = 409, description = "An ETA for a batch that has arrived, fewer units than have left it, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An ETA for a batch that has arrived, fewer units than have left it, another location, or the batch was cancelled", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The declaration has changed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         BodyProblems
@@ -282,15 +290,16 @@ async fn put_batch(
     let qty = faults.required("qty", body.qty);
     let eta = faults.optional("eta", body.eta);
     let expires_on = faults.optional("expires_on", body.expires_on);
+    let location = faults.optional("location", body.location);
     faults.unknown("", &body.unknown);
     let ((sku, reference), qty) = faults.or(batch.zip(qty))?;
 
     let precondition = precondition(&headers);
-    let command = Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, precondition });
+    let command = Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition });
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
 }
 
-fn declared(reply: &BatchReply) -> Response {
+pub(super) fn declared(reply: &BatchReply) -> Response {
     let status = status_of(reply.declared);
     let body = DeclaredBatch {
         sku: reply.sku.to_string(),

@@ -7,10 +7,10 @@ use std::marker::PhantomData;
 
 use allocation_domain::commands::{Rest, ReturnTo, WhenShort};
 use allocation_domain::{
-    AdjustmentKind, BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, OrderId, Quantity, Reason,
-    Seniority, Sku, Strategy,
+    AdjustmentKind, BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, Location, OrderId, Quantity,
+    Reason, Seniority, Sku, Strategy,
 };
-use allocation_service_layer::wire::parse_date;
+use allocation_service_layer::wire::{OVER_LOCATIONS, parse_date};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -20,6 +20,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use time::Date;
 
 use super::problem::{FieldError, Problem};
 
@@ -50,7 +51,7 @@ macro_rules! parse_key {
         }
     )*};
 }
-parse_key!(Sku, OrderId, BatchRef, LineId, Reason);
+parse_key!(Sku, OrderId, BatchRef, LineId, Location, Reason);
 
 macro_rules! parse_quantity {
     ($($quantity:ty),*) => {$(
@@ -97,6 +98,25 @@ impl Parse for i32 {
     }
 }
 
+/// Whether a line may be split, and over what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SplitAsked {
+    Never,
+    Parts,
+    OverLocations,
+}
+
+impl Parse for SplitAsked {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Truth(false) => Ok(Self::Never),
+            Scalar::Truth(true) => Ok(Self::Parts),
+            Scalar::Text(OVER_LOCATIONS) => Ok(Self::OverLocations),
+            _ => Err(format!("must be true, false or \"{OVER_LOCATIONS}\"")),
+        }
+    }
+}
+
 /// A number of days: 0 to 3,650.
 pub(crate) struct Days(pub(crate) u16);
 
@@ -105,6 +125,15 @@ impl Parse for Days {
         const MAX: u16 = 3_650;
         let days = if let Scalar::Whole(days) = value { u16::try_from(*days).ok() } else { None };
         days.filter(|days| *days <= MAX).map(Self).ok_or_else(|| format!("must be a whole number from 0 to {MAX}"))
+    }
+}
+
+impl Parse for Option<Days> {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Null => Ok(None),
+            value => Days::parse(value).map(Some).map_err(|error| format!("{error}, or null")),
+        }
     }
 }
 
@@ -121,7 +150,22 @@ impl Parse for Option<u64> {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
         match value {
             Scalar::Null => Ok(None),
+            // In a body a number is no text.
+            Scalar::Text(_) => Err(format!("{WHOLE}, or null")),
             value => u64::parse(value).map(Some).map_err(|error| format!("{error}, or null")),
+        }
+    }
+}
+
+/// A number of units in a body, where a number is no text.
+#[derive(Default)]
+pub(crate) struct Units(pub(crate) u64);
+
+impl Parse for Units {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        match value {
+            Scalar::Text(_) => Err(WHOLE.into()),
+            value => u64::parse(value).map(Self),
         }
     }
 }
@@ -146,7 +190,8 @@ parse_word!(ReturnTo: "quarantine" => Self::Quarantine, "restock" => Self::Resto
 parse_word!(AdjustmentKind: "damaged" => Self::Damaged, "found" => Self::Found, "recount" => Self::Recount;
     "must be damaged, found or recount");
 parse_word!(Strategy: "earliest" => Self::Earliest, "fefo" => Self::Fefo, "fifo" => Self::Fifo,
-    "fewest_splits" => Self::FewestSplits; "must be earliest, fefo, fifo or fewest_splits");
+    "fewest_splits" => Self::FewestSplits, "location_priority" => Self::LocationPriority;
+    "must be earliest, fefo, fifo, fewest_splits or location_priority");
 parse_word!(Rest: "keep" => Self::Keep, "cancel" => Self::Cancel; "must be keep or cancel");
 
 impl Parse for Eta {
@@ -160,6 +205,15 @@ impl Parse for Eta {
     }
 }
 
+const WHOLE: &str = "must be a whole number from 0";
+
+impl Parse for Date {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let date = if let Scalar::Text(text) = value { parse_date(text) } else { None };
+        date.ok_or_else(|| "must be a date like 2011-01-02".into())
+    }
+}
+
 impl Parse for u64 {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
         let whole = match value {
@@ -168,7 +222,7 @@ impl Parse for u64 {
             _ => None,
         };
         // Positions and sequence numbers fit 63 bits in every store.
-        whole.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| "must be a whole number from 0".into())
+        whole.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| WHOLE.into())
     }
 }
 
@@ -310,6 +364,77 @@ impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Scalar::Other.into())
     }
+}
+
+/// A field of a body that is a list, each item of it good or bad; reading it never fails either.
+#[derive(Default)]
+pub(crate) enum ListField<T> {
+    #[default]
+    Missing,
+    Null,
+    Given(Vec<Field<T>>),
+    Bad,
+}
+
+impl<'de, T: Parse> Deserialize<'de> for ListField<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Parse> Visitor<'de> for ListVisitor<T> {
+    type Value = ListField<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<ListField<T>, E> {
+        Ok(ListField::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ListField<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(ListField::Given(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ListField<T>, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(ListField::Bad)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<ListField<T>, E> {
+        Ok(ListField::Bad)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<ListField<T>, E> {
+        Ok(ListField::Bad)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<ListField<T>, E> {
+        Ok(ListField::Bad)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<ListField<T>, E> {
+        Ok(ListField::Bad)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<ListField<T>, E> {
+        Ok(ListField::Bad)
+    }
+}
+
+/// A field of a body that has fields of its own, or something else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Object<T> {
+    Good(T),
+    Other(IgnoredAny),
 }
 
 /// Fields of a body that nobody knows.

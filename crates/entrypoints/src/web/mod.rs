@@ -11,6 +11,7 @@ mod orders;
 mod original;
 mod problem;
 mod products;
+mod transfers;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ impl WebState {
     tags(
         (name = "products", description = "Stock: products and their batches"),
         (name = "orders", description = "Promises: orders and their lines"),
-        (name = "floor", description = "The warehouse floor: picking, shipping, returns"),
+        (name = "floor", description = "The warehouse floor: picking, shipping, returns, transfers"),
         (name = "events", description = "The event log as a feed"),
         (name = "original", description = "The routes of the Python original, as its clients speak them"),
         (name = "operations", description = "For those who run it")
@@ -131,6 +132,7 @@ fn documented() -> OpenApiRouter<WebState> {
         .merge(batches::routes())
         .merge(orders::routes())
         .merge(floor::routes())
+        .merge(transfers::routes())
         .merge(events::routes())
         .merge(original::routes())
         .merge(operations::routes())

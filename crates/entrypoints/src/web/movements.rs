@@ -60,8 +60,8 @@ struct Movement {
     kind: Option<&'static str>,
     /// Why: of an adjustment in somebody's words, of units that a line lost `released` or `displaced`.
     reason: Option<String>,
-    /// What became of units that came back: `quarantine`, `restock` or `scrap`.
-    to: Option<&'static str>,
+    /// What became of units that came back: `quarantine`, `restock` or `scrap`; of units that went to another location, the batch they are there.
+    to: Option<String>,
     /// What the request that caused it is called.
     correlation: String,
     /// Who asked.
@@ -102,7 +102,7 @@ impl From<movements::Movement> for Movement {
             allocated: changes.allocated,
             kind: movement.kind(),
             reason: movement.reason().map(str::to_owned),
-            to: movement.to(),
+            to: movement.to().map(str::to_owned),
             balance: Balance {
                 units: balance.units,
                 quarantined: balance.quarantined,

@@ -1,19 +1,26 @@
 //! Orders and their lines.
 
+use std::collections::BTreeMap;
+
 use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
-use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Shipped, Sku, Split, Terms};
+use allocation_domain::{
+    Command, Eta, HoldSeconds, LineId, LineKey, Location, Locations, OrderId, Quantity, Shipped, Sku, Split, Terms,
+};
 use allocation_service_layer::Message;
-use allocation_service_layer::views::{self, AvailabilityView, LineView, PlacementView};
+use allocation_service_layer::views::{self, AvailabilityAt, AvailabilityView, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use time::Date;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Days, Faults, Field, PathFields, QueryFields, QueryQuantity, Unknown};
+use super::fields::{
+    Body, Days, Faults, Field, ListField, PathFields, QueryFields, QueryQuantity, SplitAsked, Unknown,
+};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, MAX_LINES, WebState};
 
@@ -62,10 +69,10 @@ struct TermsRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Date)]
     not_before: Field<Eta>,
-    /// Whether a line may have its units from several batches.
+    /// Whether a line may have its units from several batches: at one location, or with `locations` at several.
     #[serde(default)]
-    #[schema(value_type = bool, default = true)]
-    split: Field<bool>,
+    #[schema(value_type = SplitName, default = true)]
+    split: Field<SplitAsked>,
     /// No part but the remainder is smaller than this.
     #[serde(default)]
     #[schema(value_type = u64, default = 1, minimum = 1, maximum = 1_000_000_000_u64)]
@@ -74,9 +81,62 @@ struct TermsRequest {
     #[serde(default)]
     #[schema(value_type = u16, maximum = 3_650)]
     min_days: Field<Days>,
+    /// The locations it accepts, in order of preference, 1 to 64; null: any.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 64)]
+    locations: ListField<Location>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
+}
+
+/// `true`: in parts at one location; `false`: whole; `locations`: in parts at several.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(untagged)]
+enum SplitName {
+    /// In parts at one location, or not.
+    Flag(bool),
+    /// In parts at several locations.
+    Over(OverLocations),
+}
+
+/// At several locations.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum OverLocations {
+    /// The word for it.
+    Locations,
+}
+
+impl From<Split> for SplitName {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Never => Self::Flag(false),
+            Split::Parts(_) => Self::Flag(true),
+            Split::OverLocations(_) => Self::Over(OverLocations::Locations),
+        }
+    }
+}
+
+/// Locations in order of preference, each with its fault.
+fn locations(faults: &mut Faults, name: &str, given: Vec<Field<Location>>) -> Option<Locations> {
+    let mut good = Vec::with_capacity(given.len());
+    let mut all_good = true;
+    for (at, location) in given.into_iter().enumerate() {
+        match faults.required(format!("{name}[{at}]"), location) {
+            Some(location) => good.push(location),
+            None => all_good = false,
+        }
+    }
+    match Locations::new(good) {
+        Ok(locations) => Some(locations),
+        Err(error) => {
+            if all_good {
+                faults.add(name, error.to_string());
+            }
+            None
+        }
+    }
 }
 
 impl TermsRequest {
@@ -102,17 +162,26 @@ impl TermsRequest {
         if let Some(Days(days)) = faults.optional(name("min_days"), self.min_days) {
             terms.min_days = Some(days);
         }
+        match self.locations {
+            ListField::Missing => {}
+            ListField::Null => terms.locations = None,
+            ListField::Given(given) => terms.locations = locations(faults, &name("locations"), given),
+            ListField::Bad => faults.add(name("locations"), "must be a list of texts, or null"),
+        }
         if matches!((&self.split, &self.min_split), (Field::Missing, Field::Missing)) {
             return terms;
         }
         let least = faults.optional(name("min_split"), self.min_split);
+        let usual = terms.split;
         terms.split = match faults.optional(name("split"), self.split) {
-            Some(false) if least.is_some() => {
+            Some(SplitAsked::Never) if least.is_some() => {
                 faults.add(name("min_split"), "has no meaning without split");
                 Split::Never
             }
-            Some(false) => Split::Never,
-            Some(true) | None => Split::Parts(least.unwrap_or(Quantity::ONE)),
+            Some(SplitAsked::Never) => Split::Never,
+            Some(SplitAsked::OverLocations) => Split::OverLocations(least.unwrap_or(usual.least())),
+            None if matches!(usual, Split::OverLocations(_)) => Split::OverLocations(least.unwrap_or(usual.least())),
+            Some(SplitAsked::Parts) | None => Split::Parts(least.unwrap_or(usual.least())),
         };
         terms
     }
@@ -260,12 +329,14 @@ pub(super) struct Line {
     /// The day it is wanted, and no earlier; null: at once.
     #[schema(format = Date)]
     not_before: Option<String>,
-    /// Whether it may have its units from several batches.
-    split: bool,
+    /// Whether it may have its units from several batches, and over what.
+    split: SplitName,
     /// No part but the remainder is smaller than this.
     min_split: u64,
     /// For how many days its units must be of use from the day they are ready; null: as the product says.
     min_days: Option<u16>,
+    /// The locations it accepts, in order of preference; null: any.
+    locations: Option<Vec<String>>,
     /// Seniority among lines of one priority: the lower, the earlier it was accepted.
     accepted: u64,
 }
@@ -275,6 +346,8 @@ pub(super) struct Line {
 struct Placement {
     /// The batch.
     batch: String,
+    /// Where that is, or will be.
+    location: String,
     /// Units.
     qty: u64,
     /// Of these, units released to picking.
@@ -311,6 +384,17 @@ struct Availability {
     available: u64,
     /// Units that can be promised by each day on which there are more than before.
     atp: Vec<AvailableBy>,
+    /// The same, location by location.
+    locations: BTreeMap<String, AvailableAt>,
+}
+
+/// How many units can be promised from a location, and by which day.
+#[derive(Serialize, ToSchema)]
+struct AvailableAt {
+    /// Units that can be promised today.
+    available: u64,
+    /// Units that can be promised by each day on which there are more than before.
+    atp: Vec<AvailableBy>,
 }
 
 /// Units that can be promised by a day.
@@ -325,7 +409,8 @@ struct AvailableBy {
 
 impl From<PlacementView> for Placement {
     fn from(view: PlacementView) -> Self {
-        Self { batch: view.batch.to_string(), qty: view.qty, locked: view.locked, eta: view.eta.map(date_text) }
+        let (batch, location) = (view.batch.to_string(), view.location.to_string());
+        Self { batch, location, qty: view.qty, locked: view.locked, eta: view.eta.map(date_text) }
     }
 }
 
@@ -357,9 +442,10 @@ impl From<LineView> for Line {
             priority: view.terms.priority,
             by: view.terms.by.map(date_text),
             not_before: view.terms.not_before.map(date_text),
-            split: view.terms.split.is_allowed(),
+            split: view.terms.split.into(),
             min_split: view.terms.split.least().units(),
             min_days: view.terms.min_days,
+            locations: view.terms.locations.map(|accepted| accepted.iter().map(ToString::to_string).collect()),
             accepted: view.accepted,
         }
     }
@@ -388,9 +474,20 @@ impl From<AvailabilityView> for Availability {
             ready: view.ready.map(date_text),
             placements: view.placements.into_iter().map(Placement::from).collect(),
             available: view.available,
-            atp: view.atp.into_iter().map(|(date, qty)| AvailableBy { date: date_text(date), qty }).collect(),
+            atp: available_by(view.atp),
+            locations: view
+                .locations
+                .into_iter()
+                .map(|AvailabilityAt { location, available, atp }| {
+                    (location.to_string(), AvailableAt { available, atp: available_by(atp) })
+                })
+                .collect(),
         }
     }
+}
+
+fn available_by(atp: Vec<(Date, u64)>) -> Vec<AvailableBy> {
+    atp.into_iter().map(|(date, qty)| AvailableBy { date: date_text(date), qty }).collect()
 }
 
 pub(super) fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
@@ -412,6 +509,7 @@ fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Optio
     let mut good = Vec::with_capacity(lines.len());
     for (at, line) in lines.into_iter().enumerate() {
         let plain = line.terms.is_empty();
+        let usual = usual.clone();
         let terms = if plain { usual } else { line.terms.read(faults, &format!("lines[{at}]."), usual) };
         match (line.sku, line.qty, line.line) {
             (Field::Good(sku), Field::Good(qty), Field::Missing) => good.push((sku, LineId::default(), qty, terms)),
@@ -431,6 +529,7 @@ fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Optio
 impl TermsRequest {
     fn is_empty(&self) -> bool {
         self.unknown.is_empty()
+            && matches!(self.locations, ListField::Missing)
             && matches!(
                 (&self.priority, &self.by, &self.not_before, &self.split, &self.min_split, &self.min_days),
                 (Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing)
@@ -677,7 +776,8 @@ async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest
     params(
         ("sku" = String, Path, description = "The product"),
         ("qty" = Option<u64>, Query, description = "Units, 1 to 1,000,000,000; 1 unless said"),
-        ("by" = Option<String>, Query, description = "The latest day, inclusive; any unless said")
+        ("by" = Option<String>, Query, description = "The latest day, inclusive; any unless said"),
+        ("location" = Option<String>, Query, description = "Only there; anywhere unless said")
     ),
     responses(
         (status = 200, description = "When and from where", body = Availability),
@@ -695,9 +795,11 @@ async fn get_availability(
     let sku = path.get::<Sku>(&mut faults, "sku");
     let QueryQuantity(qty) = query.take(&mut faults, "qty").unwrap_or(QueryQuantity(Quantity::ONE));
     let by = query.take::<Eta>(&mut faults, "by").flatten();
+    let location = query.take::<Location>(&mut faults, "location");
     query.finish(&mut faults);
     let sku = faults.or(sku)?;
-    match views::availability(state.reader.as_ref(), state.foresight.as_ref(), &sku, qty, by).await? {
+    let only = location.and_then(|location| Locations::new(vec![location]).ok());
+    match views::availability(state.reader.as_ref(), state.foresight.as_ref(), &sku, qty, by, only).await? {
         Some(view) => Ok(Json(view.into())),
         None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
     }

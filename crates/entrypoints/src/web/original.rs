@@ -1,7 +1,7 @@
 //! The three routes of the Python original, as its clients speak them: plain `OK`, and `{"message": …}` for what went wrong.
 
 use allocation_domain::commands::{Allocate, CreateBatch};
-use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, OrderId, Quantity, Rejection, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Location, OrderId, Quantity, Rejection, Sku};
 use allocation_service_layer::views;
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
@@ -137,7 +137,8 @@ async fn add_batch(
     let qty = faults.required("qty", body.qty);
     let eta = faults.optional("eta", body.eta).flatten();
     let ((reference, sku), qty) = faults.or(reference.zip(sku).zip(qty))?;
-    let command = Command::CreateBatch(CreateBatch { sku, reference, qty, eta, expires_on: None });
+    let command =
+        Command::CreateBatch(CreateBatch { sku, reference, qty, eta, expires_on: None, location: Location::default() });
     match state.handle(command, cause).await? {
         Ok(_) => Ok((StatusCode::CREATED, "OK")),
         Err(rejection) => Err(Complaint::bad_request(rejection.to_string())),

@@ -134,6 +134,7 @@ impl From<Rejection> for Problem {
                 Self::unknown(detail)
             }
             Rejection::BatchExists { .. } => conflict("batch-exists", "Another batch has this reference"),
+            Rejection::AtLocation { .. } => conflict("at-location", "The batch is where it is"),
             Rejection::NotAllowed { .. } => conflict("not-allowed", "Not allowed in this state"),
             Rejection::NotOnHand(_) => conflict("not-on-hand", "Not on hand"),
             Rejection::TooMany { .. } => conflict("too-many", "More units than there are"),

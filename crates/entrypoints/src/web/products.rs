@@ -1,13 +1,14 @@
 //! Products and their queues.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use allocation_domain::commands::{Improve, SetProduct};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchRef, Command, Settings, Sku, Strategy};
+use allocation_domain::{BatchRef, Command, Level, Location, LowStock, Settings, Sku, Strategy};
 use allocation_service_layer::handlers::{ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
-use allocation_service_layer::views::{self, ProductView, QueueView};
+use allocation_service_layer::views::{self, LocationView, ProductView, QueueView};
 use allocation_service_layer::wire::date_text;
 use axum::Json;
 use axum::extract::State;
@@ -18,7 +19,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::batches::Batch;
-use super::fields::{Body, Days, Faults, Field, Limit, LineCursor, PathFields, QueryFields, QueueCursor, Unknown};
+use super::fields::{
+    Body, Days, Faults, Field, Limit, LineCursor, Object, PathFields, QueryFields, QueueCursor, Units, Unknown,
+};
 use super::orders::Line;
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
@@ -44,7 +47,8 @@ struct ProductSettings {
     #[serde(default)]
     #[schema(value_type = bool, default = false)]
     auto_improve: Field<bool>,
-    /// Which batches go first: `earliest`, `fefo` (first expired), `fifo` (first in) or `fewest_splits`; null: as the service is told.
+    /// Which batches go first: `earliest`, `fefo` (first expired), `fifo` (first in), `fewest_splits` or `location_priority`; null: as the service is
+    /// told.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "fefo")]
     strategy: Field<Option<Strategy>>,
@@ -56,9 +60,142 @@ struct ProductSettings {
     #[serde(default)]
     #[schema(value_type = bool, default = false)]
     requires_expiry: Field<bool>,
+    /// For how many days after its ETA a batch that has not come counts for new promises, 0 to 3,650; null: for ever.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>, maximum = 3_650)]
+    overdue_days: Field<Option<Days>>,
+    /// What is to be kept at a location, and what is little there, by the location's name.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, LevelSettings>, required = false)]
+    locations: Option<Object<BTreeMap<String, Object<LevelSettings>>>>,
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Unknown,
+}
+
+/// What is to be kept of a product at a location, and what is little.
+#[derive(Deserialize, ToSchema)]
+struct LevelSettings {
+    /// Free units that are never promised.
+    #[serde(default)]
+    #[schema(value_type = u64, default = 0)]
+    safety_stock: Field<Units>,
+    /// An event tells once when no more than so many units are available there; null: never.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    low_stock: Field<Option<u64>>,
+    /// And another, after that, once so many units are available again: more than `low_stock`, and one more unless said.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    restocked: Field<Option<u64>>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+impl LevelSettings {
+    fn read(self, faults: &mut Faults, prefix: &str) -> Level {
+        let name = |field: &str| format!("{prefix}.{field}");
+        let Units(safety_stock) = faults.optional(name("safety_stock"), self.safety_stock).unwrap_or_default();
+        let threshold = faults.optional(name("low_stock"), self.low_stock).flatten();
+        let restocked = faults.optional(name("restocked"), self.restocked).flatten();
+        faults.unknown(&format!("{prefix}."), &self.unknown);
+        let low_stock = match (threshold, restocked) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                faults.add(name("restocked"), "has no meaning without low_stock");
+                None
+            }
+            (Some(threshold), restocked) => {
+                let restocked = restocked.unwrap_or_else(|| threshold.saturating_add(1).min(i64::MAX.unsigned_abs()));
+                if restocked <= threshold {
+                    faults.add(name("restocked"), "must be more than low_stock");
+                }
+                Some(LowStock { threshold, restocked })
+            }
+        };
+        Level { safety_stock, low_stock }
+    }
+}
+
+/// What is said of each location.
+fn levels(
+    faults: &mut Faults,
+    said: Option<Object<BTreeMap<String, Object<LevelSettings>>>>,
+) -> BTreeMap<Location, Level> {
+    let mut levels = BTreeMap::new();
+    let said = match said {
+        None => return levels,
+        Some(Object::Good(said)) => said,
+        Some(Object::Other(_)) => {
+            faults.add("locations", "must be an object, with a field for each location");
+            return levels;
+        }
+    };
+    if said.len() > MAX_LOCATIONS {
+        faults.add("locations", format!("must be at most {MAX_LOCATIONS} locations"));
+    }
+    for (name, level) in said {
+        let prefix = format!("locations.{name}");
+        let Object::Good(level) = level else {
+            faults.add(prefix, "must be an object, with fields such as safety_stock");
+            continue;
+        };
+        let level = level.read(faults, &prefix);
+        match Location::new(name) {
+            Ok(location) => drop(levels.insert(location, level)),
+            Err(error) => faults.add(prefix, error.to_string()),
+        }
+    }
+    levels
+}
+
+/// The most locations that a product's settings may name.
+const MAX_LOCATIONS: usize = 1_000;
+
+/// A product's numbers at one location.
+#[derive(Serialize, ToSchema)]
+struct AtLocation {
+    /// Units of arrived batches.
+    on_hand: u64,
+    /// Units of batches that have not arrived.
+    incoming: u64,
+    /// Units on hand that are set aside or expired.
+    unavailable: u64,
+    /// Units placed for holds.
+    held: u64,
+    /// Units allocated to order lines.
+    allocated: u64,
+    /// Units on hand that can be promised today.
+    available: u64,
+    /// Units that can be promised at all, arrived or not.
+    promisable: u64,
+    /// Free units that are never promised.
+    safety_stock: u64,
+    /// What is little; null: nobody is told.
+    low_stock: Option<u64>,
+    /// What is enough again.
+    restocked: Option<u64>,
+    /// Whether little is left.
+    low: bool,
+}
+
+impl From<&LocationView> for AtLocation {
+    fn from(view: &LocationView) -> Self {
+        Self {
+            on_hand: view.on_hand,
+            incoming: view.incoming,
+            unavailable: view.unavailable,
+            held: view.held,
+            allocated: view.allocated,
+            available: view.available,
+            promisable: view.promisable,
+            safety_stock: view.level.safety_stock,
+            low_stock: view.level.low_stock.map(|low| low.threshold),
+            restocked: view.level.low_stock.map(|low| low.restocked),
+            low: view.low,
+        }
+    }
 }
 
 /// A product's numbers and open batches.
@@ -96,6 +233,10 @@ struct Product {
     min_days: u16,
     /// Whether each of its batches must say when it expires.
     requires_expiry: bool,
+    /// For how many days after its ETA a batch that has not come counts for new promises; null: for ever.
+    overdue_days: Option<u16>,
+    /// The same numbers, location by location, and what is to be kept there.
+    locations: BTreeMap<String, AtLocation>,
     /// Open batches, in order of preference.
     batches: Vec<Batch>,
 }
@@ -119,6 +260,8 @@ impl From<ProductView> for Product {
             strategy: view.strategy.name(),
             min_days: view.settings.min_days,
             requires_expiry: view.settings.requires_expiry,
+            overdue_days: view.settings.overdue_days,
+            locations: view.locations.iter().map(|at| (at.location.to_string(), at.into())).collect(),
             batches: view.batches.iter().map(Batch::from).collect(),
         }
     }
@@ -214,9 +357,11 @@ async fn put_product(
     let strategy = faults.optional("strategy", body.strategy).flatten();
     let min_days = faults.optional("min_days", body.min_days).map_or(0, |Days(days)| days);
     let requires_expiry = faults.optional("requires_expiry", body.requires_expiry).unwrap_or_default();
+    let overdue_days = faults.optional("overdue_days", body.overdue_days).flatten().map(|Days(days)| days);
+    let levels = levels(&mut faults, body.locations);
     faults.unknown("", &body.unknown);
     let sku = faults.or(sku)?;
-    let settings = Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry };
+    let settings = Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry, overdue_days, levels };
     match state.handle(Command::SetProduct(SetProduct { sku, settings }), cause).await?? {
         Reply::Product(ProductReply { declared, product }) => Ok((status_of(declared), Json(product.into()))),
         _ => Err(Problem::other_reply()),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use allocation_domain::commands::{LineChange, WhenShort};
-use allocation_domain::{BatchRef, LineKey, Split, Terms};
+use allocation_domain::{BatchRef, Calendar, LineKey, Split, Terms};
 use time::Date;
 
 use super::{Place, Stock, Unit};
@@ -30,7 +30,7 @@ impl Stock {
         key: &LineKey,
         change: &LineChange,
         turn: u64,
-        today: Date,
+        days: &Calendar,
     ) -> Result<Outcome, Refused> {
         let line = self.lines.get_mut(key).ok_or(Refused::UnknownLine)?;
         if !line.is_open() {
@@ -41,7 +41,7 @@ impl Stock {
         let terms = Terms {
             priority: change.priority.unwrap_or(line.terms.priority),
             by: change.by.unwrap_or(line.terms.by),
-            ..line.terms
+            ..line.terms.clone()
         };
         let same = change.qty.is_none_or(|qty| qty.units() == requested && dropped == 0);
         if same && terms == line.terms {
@@ -50,6 +50,7 @@ impl Stock {
         if change.qty.is_some_and(|qty| qty.units() < line.shipped() + line.locked()) {
             return Err(Refused::TooFew);
         }
+        let whole = terms.split == Split::Never;
         line.terms = terms;
         let ordered = line.ordered();
         if change.qty.is_some() {
@@ -59,12 +60,11 @@ impl Stock {
         for _ in to..ordered {
             self.remove_one(key);
         }
-        let whole = terms.split == Split::Never;
         if !whole || to <= ordered {
-            self.leave_what_is_late(key, change.when_short, today)?;
+            self.leave_what_is_late(key, change.when_short, days)?;
         }
         if to > ordered {
-            self.grow(key, to - ordered, change.when_short, turn, today)?;
+            self.grow(key, to - ordered, change.when_short, turn, days)?;
         }
         self.stirred = true;
         Ok(Outcome::Changed)
@@ -91,19 +91,20 @@ impl Stock {
         &mut self,
         key: &LineKey,
         when_short: WhenShort,
-        today: Date,
+        days: &Calendar,
     ) -> Result<(), Refused> {
         let line = &self.lines[key];
         if line.is_pinned() {
             return Ok(());
         }
-        let (terms, waiting, until) = (line.terms, line.waiting(), line.until);
-        let late: Vec<BatchRef> =
-            self.batches.keys().filter(|reference| !self.allows(&terms, reference, today)).cloned().collect();
-        let is_late = |place: &Place| matches!(place, Place::In(reference) if late.contains(reference));
+        let (waiting, until) = (line.waiting(), line.until);
+        let (choice, shelves) = (self.choice(line), self.shelves(days));
+        let late = shelves.offers.iter().filter(|offer| !choice.may_keep(&shelves, offer));
+        let late: Vec<&BatchRef> = late.map(|offer| &offer.reference).collect();
+        let is_late = |place: &Place| matches!(place, Place::In(reference) if late.contains(&reference));
         self.line_mut(key).put_all(is_late, &Place::Moving);
         let losers = self.groups(|other, _| other == key, |place| *place == Place::Moving);
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
         let line = &self.lines[key];
         if line.until != until || (line.waiting() > waiting && when_short != WhenShort::Backorder) {
             return Err(Refused::Short);
@@ -117,10 +118,11 @@ impl Stock {
         more: u64,
         when_short: WhenShort,
         turn: u64,
-        today: Date,
+        days: &Calendar,
     ) -> Result<(), Refused> {
         let line = &self.lines[key];
-        let (terms, held) = (line.terms, line.until.is_some());
+        let (choice, shelves) = (self.choice(line), self.shelves(days));
+        let held = line.until.is_some();
         if line.is_whole() {
             let open = line.placed() + line.waiting();
             let unit = line.units.iter().find(|unit| unit.place.batch().is_some() || unit.place == Place::Queue);
@@ -135,13 +137,14 @@ impl Stock {
                 line.counted += more;
                 return Ok(());
             };
-            let stays = self.free(reference) >= more && self.allows(&terms, reference, today);
+            let here = self.offer(reference, days);
+            let stays = shelves.promisable(&here) >= more && choice.allows(&shelves, &here);
             let to = if stays {
                 Place::In(reference.clone())
             } else if line.is_pinned() {
                 return Err(Refused::Short);
             } else {
-                let takes = self.choice(&terms, today).choose(self.offers(), open + more);
+                let takes = choice.choose(&shelves, open + more);
                 Place::In(takes.into_iter().next().ok_or(Refused::Short)?.0)
             };
             let line = self.line_mut(key);
@@ -149,7 +152,7 @@ impl Stock {
             line.add(turn, more, &to);
             return Ok(());
         }
-        let takes = self.choice(&terms, today).choose(self.offers(), more);
+        let takes = choice.choose(&shelves, more);
         let missing = more - takes.iter().map(|(_, units)| units).sum::<u64>();
         let place = match when_short {
             WhenShort::Partial if !takes.is_empty() => Place::Dropped,

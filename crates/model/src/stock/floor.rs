@@ -3,8 +3,7 @@
 use std::cmp::Reverse;
 
 use allocation_domain::commands::{Adjustment, ReturnTo};
-use allocation_domain::{BatchQuantity, BatchRef, LineKey};
-use time::Date;
+use allocation_domain::{BatchQuantity, BatchRef, Calendar, LineKey};
 
 use super::{Group, Place, Stock, Unit};
 use crate::model::{Outcome, Refused};
@@ -24,7 +23,7 @@ impl Stock {
         &mut self,
         reference: &BatchRef,
         adjustment: Adjustment,
-        today: Date,
+        days: &Calendar,
     ) -> Result<Outcome, Refused> {
         let quantity = self.quantity(reference);
         let now = match adjustment {
@@ -43,7 +42,7 @@ impl Stock {
         batch.lost += quantity.saturating_sub(now);
         self.stirred = true;
         let losers = self.take_out(reference);
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
         Ok(Outcome::Changed)
     }
 
@@ -52,7 +51,7 @@ impl Stock {
         &mut self,
         reference: &BatchRef,
         units: Option<u64>,
-        today: Date,
+        days: &Calendar,
     ) -> Result<Outcome, Refused> {
         let rest = self.usable(reference);
         let units = units.unwrap_or(rest);
@@ -65,7 +64,7 @@ impl Stock {
         self.batch_mut(reference).quarantined += units;
         self.stirred = true;
         let losers = self.take_out(reference);
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
         Ok(Outcome::Changed)
     }
 
@@ -127,12 +126,12 @@ impl Stock {
         key: &LineKey,
         units: u64,
         from: Option<&BatchRef>,
-        today: Date,
+        days: &Calendar,
     ) -> Result<(), Refused> {
         self.stirred = true;
         match from {
             None => self.ship_what_it_has(key, units),
-            Some(from) => self.ship_from(key, units, from, today),
+            Some(from) => self.ship_from(key, units, from, days),
         }
     }
 
@@ -164,7 +163,7 @@ impl Stock {
         }
     }
 
-    fn ship_from(&mut self, key: &LineKey, units: u64, from: &BatchRef, today: Date) -> Result<(), Refused> {
+    fn ship_from(&mut self, key: &LineKey, units: u64, from: &BatchRef, days: &Calendar) -> Result<(), Refused> {
         let mut missing = units;
         while missing > 0 && self.ship_one(key, |_, at| at == from).is_some() {
             missing -= 1;
@@ -177,7 +176,7 @@ impl Stock {
         missing = missing.saturating_sub(self.free(from));
         for group in self.weakest_first(&Place::In(from.clone())) {
             if missing > 0 && group.line != *key {
-                let moved = self.make_room(&group, from, missing, &mut given_up, today);
+                let moved = self.make_room(&group, from, missing, &mut given_up, days);
                 missing = missing.saturating_sub(moved);
             }
         }
@@ -214,17 +213,18 @@ impl Stock {
         from: &BatchRef,
         missing: u64,
         given_up: &mut [GivenUp],
-        today: Date,
+        days: &Calendar,
     ) -> u64 {
         let here = Place::In(from.clone());
         let line = &self.lines[&group.line];
-        let (terms, whole) = (line.terms, line.is_whole());
+        let whole = line.is_whole();
+        let (choice, shelves) = (self.choice(line), self.shelves(days));
+        let accepts = |reference: &BatchRef| choice.accepts(&shelves, &self.offer(reference, days));
         if line.is_pinned() {
             return 0;
         }
         if whole {
-            let may_go =
-                |to: &&GivenUp| self.allows(&terms, &to.reference, today) && self.free(&to.reference) >= group.units;
+            let may_go = |to: &&GivenUp| accepts(&to.reference) && self.free(&to.reference) >= group.units;
             let Some(to) = given_up.iter().find(may_go).map(|to| to.reference.clone()) else {
                 return 0;
             };
@@ -236,9 +236,10 @@ impl Stock {
             }
             return group.units;
         }
+        let good: Vec<bool> = given_up.iter().map(|to| !to.taken && accepts(&to.reference)).collect();
         let mut moved = 0;
-        for to in given_up.iter_mut().filter(|to| !to.taken) {
-            if moved < group.units.min(missing) && self.allows(&terms, &to.reference, today) {
+        for (to, _) in given_up.iter_mut().zip(good).filter(|(_, good)| *good) {
+            if moved < group.units.min(missing) {
                 self.line_mut(&group.line).put(group.turn, 1, &here, &Place::In(to.reference.clone()));
                 to.taken = true;
                 moved += 1;

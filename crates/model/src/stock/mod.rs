@@ -1,20 +1,26 @@
 //! The stock of one SKU: every batch, every line, every unit.
 
 mod changes;
+mod due;
 mod floor;
+mod levels;
+mod queue;
 mod seen;
 mod supply;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::commands::WhenShort;
-use allocation_domain::{BatchRef, LineKey, OrderLine, Settings, Split, Strategy, Terms};
+use allocation_domain::{BatchRef, Calendar, LineKey, Location, OrderLine, Settings, Split, Strategy, Terms};
 use time::{Date, OffsetDateTime};
 
+pub use self::levels::Told;
+use self::levels::Watched;
 pub(crate) use self::supply::rest_of;
-use crate::choosing::{Choice, Offer, Take, arrival};
+use crate::choosing::Choice;
 use crate::model::Refused;
+use crate::shelves::Take;
 
 /// Where a unit of a line is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,12 +98,16 @@ pub(crate) struct Line {
 /// What was said of a batch. How many units are there now follows from that, and from where the units of lines have gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Batch {
+    /// Where it lies, or will lie. It stays there.
+    location: Location,
     /// The total that was declared.
     declared: u64,
     /// Units that turned up besides.
     found: u64,
     /// Units that are of no use any more, or could not be found.
     lost: u64,
+    /// Units that were sent to another location, where they are a batch of their own.
+    sent: u64,
     /// Units that are set aside.
     quarantined: u64,
     eta: Option<Date>,
@@ -111,9 +121,15 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether its last day is over. What never comes does not expire.
-    fn is_over(&self, today: Date) -> bool {
-        !self.cancelled && self.expires_on.is_some_and(|last| last < today)
+    /// Whether its last day is over where it is. What never comes does not expire.
+    fn is_over(&self, days: &Calendar) -> bool {
+        !self.cancelled && self.expires_on.is_some_and(|last| last < days.today(&self.location))
+    }
+
+    /// Whether it should have come more than so many days ago, and has not (rule 25).
+    fn is_overdue(&self, overdue_days: Option<u16>, days: &Calendar) -> bool {
+        let (Some(eta), Some(most)) = (self.eta, overdue_days) else { return false };
+        (days.today(&self.location) - eta).whole_days() > most.into()
     }
 }
 
@@ -127,9 +143,10 @@ pub(crate) enum BatchIs {
 }
 
 /// What is known of a batch but for its units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownBatch {
     pub(crate) is: BatchIs,
+    pub(crate) location: Location,
     pub(crate) declared: u64,
     pub(crate) eta: Option<Date>,
     pub(crate) expires_on: Option<Date>,
@@ -185,6 +202,8 @@ pub struct LineView {
 /// A batch as the model has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchView {
+    /// Where it lies, or will lie.
+    pub location: Location,
     /// Units that are there now.
     pub quantity: u64,
     /// Units declared.
@@ -214,12 +233,14 @@ pub struct ProductView {
     pub batches: BTreeMap<BatchRef, BatchView>,
     /// Every line that ever was.
     pub lines: BTreeMap<LineKey, LineView>,
-    /// Units on hand that nobody has been promised.
+    /// Units on hand that can be promised.
     pub available: u64,
     /// Units that wait.
     pub backordered: u64,
     /// Of these, those that the queue's cap counts.
     pub queued: u64,
+    /// Locations where little is left, as was told last.
+    pub low: BTreeSet<Location>,
 }
 
 impl Line {
@@ -295,6 +316,14 @@ impl Line {
         self.counted = self.counted.min(self.waiting());
     }
 
+    /// Puts so many units elsewhere, those that were accepted first first.
+    fn put_first(&mut self, units: u64, from: &Place, to: &Place) {
+        for _ in 0..units {
+            let there = self.units.iter_mut().filter(|unit| unit.place == *from);
+            there.min_by_key(|unit| unit.turn).expect("a line has the units that are moved").place = to.clone();
+        }
+    }
+
     /// Puts all units that are in such a place elsewhere.
     fn put_all(&mut self, from: impl Fn(&Place) -> bool, to: &Place) {
         for unit in &mut self.units {
@@ -320,8 +349,10 @@ pub(crate) struct Stock {
     lines: BTreeMap<LineKey, Line>,
     /// Batches that have arrived so far.
     arrivals: u64,
-    /// The day on which what is due was done last.
-    looked_at: Option<Date>,
+    /// Where something is told when little is left, or has been.
+    watched: BTreeMap<Location, Watched>,
+    /// The day it was, everywhere, when what is due was done last.
+    looked_at: Option<Calendar>,
     /// Something happened after which the queue is looked at.
     stirred: bool,
 }
@@ -334,16 +365,16 @@ pub(crate) struct Intent {
 }
 
 impl Stock {
-    pub(crate) fn settings(&self) -> Settings {
-        self.settings
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    pub(crate) fn set(&mut self, settings: Settings, today: Date) {
+    pub(crate) fn set(&mut self, settings: Settings, days: &Calendar) {
         let keeps = settings.min_days == self.settings.min_days;
         self.settings = settings;
         self.stirred = true;
         if !keeps {
-            self.check(|_| true, today);
+            self.check(|_| true, days);
         }
     }
 
@@ -370,11 +401,11 @@ impl Stock {
         self.count(|place| place.batch() == Some(reference))
     }
 
-    /// Units that are in a batch now: declared + found + returned − lost − shipped.
+    /// Units that are in a batch now: declared + found + returned − lost − sent − shipped.
     fn quantity(&self, reference: &BatchRef) -> u64 {
         let batch = &self.batches[reference];
         let come = batch.declared + batch.found + self.count(|place| place.returned_into() == Some(reference));
-        let gone = batch.lost + self.count(|place| place.shipped_from() == Some(reference));
+        let gone = batch.lost + batch.sent + self.count(|place| place.shipped_from() == Some(reference));
         come.checked_sub(gone).expect("no more goes out of a batch than is in it")
     }
 
@@ -384,53 +415,30 @@ impl Stock {
         if batch.expired { 0 } else { self.quantity(reference).saturating_sub(batch.quarantined) }
     }
 
-    fn free(&self, reference: &BatchRef) -> u64 {
+    pub(crate) fn free(&self, reference: &BatchRef) -> u64 {
         self.usable(reference).saturating_sub(self.in_batch(reference))
     }
 
-    fn offers(&self) -> Vec<Offer> {
-        let offer = |(reference, batch): (&BatchRef, &Batch)| Offer {
-            reference: reference.clone(),
-            eta: batch.eta,
-            came: batch.came,
-            expires_on: batch.expires_on,
-            free: self.free(reference),
-        };
-        self.batches.iter().map(offer).collect()
+    /// Where a line that must stay at one location is: at that of its first placement. What has left binds nothing.
+    fn bound(&self, line: &Line) -> Option<Location> {
+        let Split::Parts(_) = line.terms.split else { return None };
+        let placed = line.units.iter().filter_map(|unit| Some((unit.turn, unit.place.batch()?)));
+        placed.min().map(|(_, reference)| self.batches[reference].location.clone())
     }
 
-    pub(crate) fn available(&self) -> u64 {
-        let on_hand = self.batches.iter().filter(|(_, batch)| batch.eta.is_none());
-        on_hand.map(|(reference, _)| self.free(reference)).sum()
-    }
-
-    pub(crate) fn promisable_by(&self, by: Date, today: Date) -> u64 {
-        // What has come by then, and is still of use then.
-        let in_time = |batch: &Batch| arrival(batch.eta, today) <= by && batch.expires_on.is_none_or(|last| by <= last);
-        let in_time = self.batches.iter().filter(|(_, batch)| in_time(batch));
-        in_time.map(|(reference, _)| self.free(reference)).sum()
-    }
-
-    /// What units of a line with such terms are chosen by.
-    fn choice(&self, terms: &Terms, today: Date) -> Choice {
+    /// What units of a line that is not known are chosen by.
+    fn choice_for(&self, terms: &Terms) -> Choice {
         Choice {
-            terms: *terms,
+            terms: terms.clone(),
             strategy: self.settings.strategy.unwrap_or(Strategy::Earliest),
             min_days: terms.min_days.unwrap_or(self.settings.min_days),
-            today,
+            bound: None,
         }
     }
 
-    /// Whether a line may have units of a batch.
-    fn allows(&self, terms: &Terms, reference: &BatchRef, today: Date) -> bool {
-        let batch = &self.batches[reference];
-        self.choice(terms, today).allows(batch.eta, batch.expires_on)
-    }
-
-    /// Whether units of a batch are of use to a line for long enough (rule 7).
-    fn keeps(&self, terms: &Terms, reference: &BatchRef, today: Date) -> bool {
-        let batch = &self.batches[reference];
-        self.choice(terms, today).keeps(batch.eta, batch.expires_on)
+    /// What more units of a line are chosen by.
+    fn choice(&self, line: &Line) -> Choice {
+        Choice { bound: self.bound(line), ..self.choice_for(&line.terms) }
     }
 
     fn counted(&self) -> u64 {
@@ -475,19 +483,18 @@ impl Stock {
     }
 
     /// What would be done for those of these lines that are new.
-    pub(crate) fn intend(&self, lines: &[OrderLine], when_short: WhenShort, today: Date) -> Vec<Intent> {
-        let mut offers = self.offers();
+    pub(crate) fn intend(&self, lines: &[OrderLine], when_short: WhenShort, days: &Calendar) -> Vec<Intent> {
+        let mut shelves = self.shelves(days);
         let mut intents = Vec::new();
         for line in lines.iter().filter(|line| self.is_new(&line.key)) {
             let wanted = line.qty.units();
-            let choice = self.choice(&line.terms, today);
-            let mut takes = choice.choose(offers.clone(), wanted);
+            let choice = self.choice_for(&line.terms);
+            let mut takes = choice.choose(&shelves, wanted);
             if takes.is_empty() && when_short == WhenShort::Partial && line.terms.split == Split::Never {
-                takes = choice.most_of_one(offers.clone());
+                takes = choice.most_of_one(&shelves);
             }
-            for (reference, units) in &takes {
-                let offer = offers.iter_mut().find(|offer| offer.reference == *reference);
-                offer.expect("it was taken from").free -= units;
+            for take in &takes {
+                shelves.take(take);
             }
             let missing = wanted - takes.iter().map(|(_, units)| units).sum::<u64>();
             intents.push(Intent { line: line.clone(), takes, missing });
@@ -514,132 +521,5 @@ impl Stock {
             line.add(turn, missing, &Place::Dropped);
         }
         self.lines.insert(key, line);
-    }
-
-    // ---- What is due ----
-
-    /// Does what is due: holds end, batches expire, what is not of use for long enough any more is given up, and who waits is served
-    /// (rules 7 and 13).
-    pub(crate) fn do_what_is_due(&mut self, now: OffsetDateTime) {
-        let today = now.date();
-        self.end_holds(now);
-        for batch in self.batches.values_mut() {
-            batch.expired = batch.is_over(today);
-        }
-        self.check(|_| true, today);
-        self.settle(today);
-        self.looked_at = Some(today);
-    }
-
-    /// Takes lines out of such batches if what they have there is not of use to them for long enough, locked or not (rule 7). All lose
-    /// their places before the first is placed again.
-    fn check(&mut self, of: impl Fn(&BatchRef) -> bool, today: Date) {
-        for reference in self.batches.keys().filter(|reference| of(reference)).cloned().collect::<Vec<_>>() {
-            self.lose_places(&reference, |stock, terms| !stock.keeps(terms, &reference, today));
-        }
-        let losers = self.groups(|_, _| true, |place| *place == Place::Moving);
-        self.place_again(&losers, today);
-    }
-
-    /// Takes all units of such lines out of a batch.
-    fn lose_places(&mut self, reference: &BatchRef, lose: impl Fn(&Self, &Terms) -> bool) {
-        for key in self.lines.keys().cloned().collect::<Vec<_>>() {
-            let line = &self.lines[&key];
-            if line.count(|place| place.batch() == Some(reference)) > 0 && lose(self, &line.terms) {
-                self.line_mut(&key).put_all(|place| place.batch() == Some(reference), &Place::Moving);
-                self.stirred = true;
-            }
-        }
-    }
-
-    // ---- Holds ----
-
-    /// Ends holds whose time has come.
-    fn end_holds(&mut self, now: OffsetDateTime) {
-        for line in self.lines.values_mut().filter(|line| line.until.is_some_and(|until| until <= now)) {
-            line.until = None;
-            line.put_all(|place| matches!(place, Place::In(_)), &Place::Lapsed);
-            self.stirred = true;
-        }
-    }
-
-    /// Makes a hold last. `true` if it was one.
-    pub(crate) fn confirm(&mut self, key: &LineKey) -> bool {
-        self.line_mut(key).until.take().is_some()
-    }
-
-    /// Lets a hold last longer. `true` if that is longer.
-    pub(crate) fn extend(&mut self, key: &LineKey, to: OffsetDateTime) -> bool {
-        let line = self.line_mut(key);
-        let longer = line.until.is_some_and(|until| until < to);
-        if longer {
-            line.until = Some(to);
-        }
-        longer
-    }
-
-    // ---- The queue ----
-
-    /// After every command: who waits is served, and promises are made earlier when that is wanted (rules 10 and 12).
-    pub(crate) fn settle(&mut self, today: Date) {
-        if !std::mem::take(&mut self.stirred) {
-            return;
-        }
-        loop {
-            self.serve(today);
-            if !self.settings.auto_improve || !self.improve(today) {
-                break;
-            }
-        }
-        self.stirred = false;
-    }
-
-    fn serve(&mut self, today: Date) {
-        if self.offers().iter().all(|offer| offer.free == 0) {
-            return;
-        }
-        for group in self.groups(|_, _| true, |place| *place == Place::Queue) {
-            let terms = self.lines[&group.line].terms;
-            for (reference, units) in self.choice(&terms, today).choose(self.offers(), group.units) {
-                self.line_mut(&group.line).put(group.turn, units, &Place::Queue, &Place::In(reference));
-            }
-        }
-    }
-
-    /// Offers every placement, by seniority, batches on which it would be ready earlier. `true` if any took some.
-    pub(crate) fn improve(&mut self, today: Date) -> bool {
-        let mut places = Vec::new();
-        for reference in self.batches.keys() {
-            let here = Place::In(reference.clone());
-            let groups = self.groups(|_, _| true, |place| *place == here);
-            places.extend(groups.into_iter().map(|group| (group, reference.clone())));
-        }
-        places.sort_by_key(|(group, reference)| (group.seniority(), group.line.clone(), reference.clone()));
-        let mut moved = false;
-        for (group, reference) in places {
-            moved |= self.move_earlier(&group, &reference, today);
-        }
-        moved
-    }
-
-    /// Moves what it can of a placement to batches on which it is ready earlier.
-    fn move_earlier(&mut self, group: &Group, from: &BatchRef, today: Date) -> bool {
-        let line = &self.lines[&group.line];
-        if line.is_pinned() {
-            return false;
-        }
-        let choice = self.choice(&line.terms, today);
-        let now = choice.ready(self.batches[from].eta);
-        let mut offers = self.offers();
-        offers.retain(|offer| offer.free > 0 && choice.ready(offer.eta) < now);
-        if offers.is_empty() {
-            return false;
-        }
-        let takes = choice.choose(offers, group.units);
-        for (to, units) in &takes {
-            self.line_mut(&group.line).put(group.turn, *units, &Place::In(from.clone()), &Place::In(to.clone()));
-        }
-        self.stirred |= !takes.is_empty();
-        !takes.is_empty()
     }
 }

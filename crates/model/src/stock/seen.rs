@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use allocation_domain::{BatchRef, LineKey, Split};
-use time::Date;
+use allocation_domain::{BatchRef, Calendar, LineKey, Split};
 
 use super::{Batch, BatchView, Group, Line, LineView, Place, ProductView, Stock};
-use crate::choosing::arrival;
 
 impl Stock {
     pub(super) fn line_view(line: &Line) -> LineView {
@@ -33,11 +31,11 @@ impl Stock {
             cancelled: line.count(|place| *place == Place::Cancelled),
             lapsed: line.count(|place| *place == Place::Lapsed),
             until: line.until,
-            terms: line.terms,
+            terms: line.terms.clone(),
         }
     }
 
-    pub(crate) fn view(&self) -> ProductView {
+    pub(crate) fn view(&self, days: &Calendar) -> ProductView {
         let lines: BTreeMap<LineKey, LineView> =
             self.lines.iter().map(|(key, line)| (key.clone(), Self::line_view(line))).collect();
         let in_batch = |reference: &BatchRef, held: bool| {
@@ -46,6 +44,7 @@ impl Stock {
         };
         let batches = self.batches.iter().map(|(reference, batch)| {
             let view = BatchView {
+                location: batch.location.clone(),
                 quantity: self.quantity(reference),
                 declared: batch.declared,
                 quarantined: batch.quarantined,
@@ -59,25 +58,27 @@ impl Stock {
             (reference.clone(), view)
         });
         ProductView {
-            settings: self.settings,
+            settings: self.settings.clone(),
             batches: batches.collect(),
-            available: self.available(),
+            available: self.available(days),
             backordered: lines.values().map(|line| line.backordered).sum(),
             queued: self.counted(),
             lines,
+            low: self.watched.iter().filter(|(_, watched)| watched.low).map(|(at, _)| at.clone()).collect(),
         }
     }
 
     /// What must be true after every command.
-    pub(crate) fn invariants(&self, today: Date) -> Result<(), String> {
+    pub(crate) fn invariants(&self, days: &Calendar) -> Result<(), String> {
+        let shelves = self.shelves(days);
         for (reference, batch) in &self.batches {
             self.nothing_is_in_two_places(reference, batch)?;
-            self.nothing_is_in_what_has_expired(reference, batch, today)?;
+            self.nothing_is_in_what_has_expired(reference, batch, days)?;
             // On every date: no more is promised from what will have come than will have come.
-            let day = arrival(batch.eta, today);
-            let come = self.batches.iter().filter(|(_, batch)| arrival(batch.eta, today) <= day);
-            let (have, promised) = come.fold((0, 0), |(have, promised), (reference, _)| {
-                (have + self.usable(reference), promised + self.in_batch(reference))
+            let day = shelves.arrival(&self.offer(reference, days));
+            let come = shelves.offers.iter().filter(|offer| shelves.arrival(offer) <= day);
+            let (have, promised) = come.fold((0, 0), |(have, promised), offer| {
+                (have + self.usable(&offer.reference), promised + self.in_batch(&offer.reference))
             });
             if promised > have {
                 return Err(format!("{promised} units are promised by {day}, and {have} will have come"));
@@ -86,9 +87,9 @@ impl Stock {
         for (key, line) in &self.lines {
             let name = format!("line {} of order {}", key.line, key.order_id);
             self.is_where_it_may_be(line).map_err(|what| format!("{name} {what}"))?;
-            self.is_of_use(line, today).map_err(|what| format!("{name} {what}"))?;
+            self.is_of_use(line, days).map_err(|what| format!("{name} {what}"))?;
         }
-        self.nobody_waits_in_vain(today)
+        self.nobody_waits_in_vain(days)
     }
 
     pub(super) fn nothing_is_in_two_places(&self, reference: &BatchRef, batch: &Batch) -> Result<(), String> {
@@ -111,7 +112,7 @@ impl Stock {
         &self,
         reference: &BatchRef,
         batch: &Batch,
-        today: Date,
+        days: &Calendar,
     ) -> Result<(), String> {
         let placed = self.in_batch(reference);
         if batch.expired && placed > 0 {
@@ -121,9 +122,9 @@ impl Stock {
             return Err(format!("{reference} has expired, and has free units or will never come"));
         }
         // Its day may have ended since it was looked at, but not begun again.
-        let is_seen = self.looked_at == Some(today);
-        if (batch.expired || is_seen) && batch.expired != batch.is_over(today) {
-            return Err(format!("{reference} has expired is {}, and it is {today}", batch.expired));
+        let is_seen = self.looked_at.as_ref() == Some(days);
+        if (batch.expired || is_seen) && batch.expired != batch.is_over(days) {
+            return Err(format!("{reference} has expired is {}, and it is {days:?}", batch.expired));
         }
         if batch.came.is_some() != batch.eta.is_none() {
             return Err(format!("{reference} has arrived, and nobody knows when, or the other way round"));
@@ -132,10 +133,11 @@ impl Stock {
     }
 
     /// Rule 7, once what is due was done that day.
-    pub(super) fn is_of_use(&self, line: &Line, today: Date) -> Result<(), String> {
+    pub(super) fn is_of_use(&self, line: &Line, days: &Calendar) -> Result<(), String> {
         let mut places = line.units.iter().filter_map(|unit| unit.place.batch());
-        match places.find(|reference| !self.keeps(&line.terms, reference, today)) {
-            Some(reference) if self.looked_at == Some(today) => {
+        let (choice, shelves) = (self.choice(line), self.shelves(days));
+        match places.find(|reference| !choice.keeps(&shelves, &self.offer(reference, days))) {
+            Some(reference) if self.looked_at.as_ref() == Some(days) => {
                 Err(format!("is in {reference}, which is not of use for long enough"))
             }
             _ => Ok(()),
@@ -181,20 +183,25 @@ impl Stock {
         Ok(())
     }
 
-    /// Rule 10, looked at batch by batch: is there one from which somebody who waits could have a part?
-    pub(super) fn nobody_waits_in_vain(&self, today: Date) -> Result<(), String> {
-        for group in self.groups(|_, _| true, |place| *place == Place::Queue) {
-            let terms = self.lines[&group.line].terms;
-            let enough = match terms.split {
-                Split::Never => group.units,
+    /// Rule 10, looked at batch by batch: is there one from which somebody who waits could have a part? What can be promised may be more
+    /// on another day, when several batches that are late are awaited for the same day.
+    pub(super) fn nobody_waits_in_vain(&self, days: &Calendar) -> Result<(), String> {
+        if self.looked_at.as_ref() != Some(days) {
+            return Ok(());
+        }
+        let shelves = self.shelves(days);
+        for Group { line, units, .. } in self.groups(|_, _| true, |place| *place == Place::Queue) {
+            let choice = self.choice(&self.lines[&line]);
+            let enough = match choice.terms.split {
+                Split::Never => units,
                 // A part, or the remainder.
-                Split::Parts(least) => least.units().min(group.units),
+                Split::Parts(least) | Split::OverLocations(least) => least.units().min(units),
             };
-            for reference in self.batches.keys() {
-                if self.free(reference) >= enough && self.allows(&terms, reference, today) {
-                    let Group { line, units, .. } = &group;
-                    let (order, free) = (&line.order_id, self.free(reference));
-                    return Err(format!("{units} units of {order} wait, and {reference} has {free} free"));
+            for offer in &shelves.offers {
+                let promisable = shelves.promisable(offer);
+                if promisable >= enough && choice.allows(&shelves, offer) {
+                    let (order, reference) = (&line.order_id, &offer.reference);
+                    return Err(format!("{units} units of {order} wait, and {reference} has {promisable} to give"));
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! Supply: batches come, change, move in time and fall away (rules 7 and 15 to 17).
 
-use allocation_domain::commands::Rest;
-use allocation_domain::{BatchQuantity, BatchRef};
+use allocation_domain::commands::{Rest, Transfer};
+use allocation_domain::{BatchQuantity, BatchRef, Calendar, Location};
 use time::Date;
 
 use super::{Batch, BatchIs, Group, KnownBatch, Place, Stock};
-use crate::choosing::arrival;
 use crate::model::Refused;
+use crate::shelves::arrival;
 
 impl Stock {
     /// What is known of a batch.
@@ -18,7 +18,13 @@ impl Stock {
                 Batch { eta: Some(_), .. } => BatchIs::Expected,
                 Batch { eta: None, .. } => BatchIs::OnHand,
             };
-            KnownBatch { is, declared: batch.declared, eta: batch.eta, expires_on: batch.expires_on }
+            KnownBatch {
+                is,
+                location: batch.location.clone(),
+                declared: batch.declared,
+                eta: batch.eta,
+                expires_on: batch.expires_on,
+            }
         })
     }
 
@@ -33,13 +39,16 @@ impl Stock {
         units: u64,
         eta: Option<Date>,
         expires_on: Option<Date>,
-        today: Date,
+        location: Location,
+        days: &Calendar,
     ) {
         let came = eta.is_none().then(|| self.next_arrival());
         let mut batch = Batch {
+            location,
             declared: units,
             found: 0,
             lost: 0,
+            sent: 0,
             quarantined: 0,
             eta,
             came,
@@ -47,7 +56,7 @@ impl Stock {
             cancelled: false,
             expired: false,
         };
-        batch.expired = batch.is_over(today);
+        batch.expired = batch.is_over(days);
         self.batches.insert(reference, batch);
         self.stirred = true;
     }
@@ -69,34 +78,44 @@ impl Stock {
     }
 
     /// Another total is declared of a batch; what became of its units since stands (rule 15).
-    pub(crate) fn redeclare(&mut self, reference: &BatchRef, units: u64, today: Date) -> Result<(), Refused> {
+    pub(crate) fn redeclare(&mut self, reference: &BatchRef, units: u64, days: &Calendar) -> Result<(), Refused> {
         self.may_redeclare(reference, units)?;
         self.batch_mut(reference).declared = units;
         self.stirred = true;
         let losers = self.take_out(reference);
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
         Ok(())
     }
 
-    pub(crate) fn receive(&mut self, reference: &BatchRef, units: u64, rest: Rest, today: Date) {
+    pub(crate) fn receive(&mut self, reference: &BatchRef, units: u64, rest: Rest, days: &Calendar) {
         let came = Some(self.next_arrival());
         let batch = self.batch_mut(reference);
         let (before, eta, expires_on) = (batch.declared, batch.eta, batch.expires_on);
+        let location = batch.location.clone();
         (batch.declared, batch.eta, batch.came) = (units, None, came);
         self.stirred = true;
         let losers = self.take_out(reference);
         if rest == Rest::Keep && before > units {
             let rest = rest_of(reference).expect("the name was seen to be free");
-            self.create(rest, before - units, eta, expires_on, today);
+            self.create(rest, before - units, eta, expires_on, location, days);
         }
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
     }
 
-    pub(crate) fn cancel_batch(&mut self, reference: &BatchRef, today: Date) {
+    /// Free units leave for another location, where they are expected as a batch of their own.
+    pub(crate) fn transfer(&mut self, transfer: &Transfer, days: &Calendar) {
+        let Transfer { from, qty, to, reference, eta, .. } = transfer;
+        let batch = self.batch_mut(from);
+        batch.sent += qty.units();
+        let expires_on = batch.expires_on;
+        self.create(reference.clone(), qty.units(), Some(*eta), expires_on, to.clone(), days);
+    }
+
+    pub(crate) fn cancel_batch(&mut self, reference: &BatchRef, days: &Calendar) {
         let batch = self.batch_mut(reference);
         (batch.declared, batch.cancelled) = (0, true);
         let losers = self.take_out(reference);
-        self.place_again(&losers, today);
+        self.place_again(&losers, days);
     }
 
     /// Units in such a place in the order in which they lose it: of holds first, then by lowest seniority (rule 16).
@@ -132,32 +151,32 @@ impl Stock {
     }
 
     /// Places units that were taken out wherever stock is free; else they wait, and a hold that can't be kept whole ends.
-    pub(super) fn place_again(&mut self, losers: &[Group], today: Date) {
+    pub(super) fn place_again(&mut self, losers: &[Group], days: &Calendar) {
         for loser in losers {
             let line = &self.lines[&loser.line];
-            let terms = line.terms;
+            let choice = self.choice(line);
             if line.count(|place| *place == Place::Moving) == 0 {
                 // A hold's units are all looked at with the first of them.
                 continue;
             }
             if line.until.is_none() {
                 let mut missing = loser.units;
-                for (reference, units) in self.choice(&terms, today).choose(self.offers(), loser.units) {
+                for (reference, units) in choice.choose(&self.shelves(days), loser.units) {
                     self.line_mut(&loser.line).put(loser.turn, units, &Place::Moving, &Place::In(reference));
                     missing -= units;
                 }
                 self.line_mut(&loser.line).put(loser.turn, missing, &Place::Moving, &Place::Queue);
                 continue;
             }
-            let before = self.lines.clone();
-            for group in self.groups(|key, _| *key == loser.line, |place| *place == Place::Moving) {
-                for (reference, units) in self.choice(&terms, today).choose(self.offers(), group.units) {
-                    self.line_mut(&loser.line).put(group.turn, units, &Place::Moving, &Place::In(reference));
+            // A hold's units look for one place together, which those that were accepted first are the first to fill.
+            let lost = line.count(|place| *place == Place::Moving);
+            let places = choice.choose(&self.shelves(days), lost);
+            let line = self.line_mut(&loser.line);
+            if places.iter().map(|(_, units)| units).sum::<u64>() == lost {
+                for (reference, units) in places {
+                    line.put_first(units, &Place::Moving, &Place::In(reference));
                 }
-            }
-            if self.lines[&loser.line].count(|place| *place == Place::Moving) > 0 {
-                self.lines = before;
-                let line = self.line_mut(&loser.line);
+            } else {
                 line.until = None;
                 line.put_all(|place| matches!(place, Place::In(_) | Place::Moving), &Place::Lapsed);
                 self.stirred = true;
@@ -166,8 +185,10 @@ impl Stock {
     }
 
     /// A batch comes on another day, or has arrived (rule 17).
-    pub(crate) fn reschedule(&mut self, reference: &BatchRef, to: Option<Date>, today: Date) {
-        let before = arrival(self.batches[reference].eta, today);
+    pub(crate) fn reschedule(&mut self, reference: &BatchRef, to: Option<Date>, days: &Calendar) {
+        let batch = &self.batches[reference];
+        let today = days.today(&batch.location);
+        let before = arrival(batch.eta, today);
         let came = to.is_none().then(|| self.next_arrival());
         let batch = self.batch_mut(reference);
         (batch.eta, batch.came) = (to, came);
@@ -177,25 +198,26 @@ impl Stock {
         }
         let here = Place::In(reference.clone());
         let groups = self.groups(|_, _| true, |place| *place == here);
-        self.lose_places(reference, |stock, terms| !stock.allows(terms, reference, today));
+        let (shelves, here_now) = (self.shelves(days), self.offer(reference, days));
+        self.lose_places(reference, |choice| !choice.may_keep(&shelves, &here_now));
         for group in groups {
             let line = &self.lines[&group.line];
             if line.count(|place| *place == Place::Moving) > 0 {
                 // All of a hold's units are looked at with the first of them.
-                self.place_again(&[group], today);
+                self.place_again(&[group], days);
             } else if line.count(|place| *place == here) > 0 {
-                self.move_earlier(&group, reference, today);
+                self.move_earlier(&group, reference, days);
             }
         }
     }
 
     /// A batch is of use until another day.
-    pub(crate) fn expire_on(&mut self, reference: &BatchRef, last: Option<Date>, today: Date) {
+    pub(crate) fn expire_on(&mut self, reference: &BatchRef, last: Option<Date>, days: &Calendar) {
         let batch = self.batch_mut(reference);
         batch.expires_on = last;
-        batch.expired = batch.is_over(today);
+        batch.expired = batch.is_over(days);
         self.stirred = true;
-        self.check(|of| of == reference, today);
+        self.check(|of| of == reference, days);
     }
 }
 

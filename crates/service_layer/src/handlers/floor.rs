@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use allocation_domain::commands::{AdjustBatch, LineOf, Pick, Return, Ship, ShipItem, Unpick};
+use allocation_domain::commands::{AdjustBatch, LineOf, Pick, Return, Ship, ShipItem, Transfer, Unpick};
 use allocation_domain::{
     AcceptedLine, BatchRef, Command, LineKey, LineState, OrderId, Product, Quantity, Rejection, Sku,
 };
@@ -171,7 +171,8 @@ pub fn as_it_is<T: Transaction>(command: &Command, uow: &UnitOfWork<T>) -> Verdi
     match command {
         Command::Ship(Ship { order_id, items }) => named(order_id, items.iter().map(|item| &item.of).collect()),
         Command::Return(Return { order_id, items }) => named(order_id, items.iter().map(|item| &item.of).collect()),
-        Command::AdjustBatch(AdjustBatch { sku, reference, .. }) => Ok(batch_reply(uow, sku, reference, Cut::NONE)),
+        Command::AdjustBatch(AdjustBatch { sku, reference, .. })
+        | Command::Transfer(Transfer { sku, reference, .. }) => Ok(batch_reply(uow, sku, reference, Cut::NONE)),
         _ => Ok(Reply::Done),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 
 use crate::verify::ProductBooks;
 
@@ -90,12 +90,9 @@ pub trait ProductRepository: Send {
         limit: usize,
     ) -> impl Future<Output = StoreResult<Vec<Units>>> + Send;
 
-    /// Lines of these products whose holds have ended at the time given for each, or that may lose a place for want of shelf life on that day
+    /// Lines of these products whose holds have ended by then, or that may lose a place for want of shelf life on that day
     /// ([`Product::spoils_on`]).
-    fn due_lines(
-        &mut self,
-        products: &[(Sku, OffsetDateTime)],
-    ) -> impl Future<Output = StoreResult<Vec<(Sku, AcceptedLine)>>> + Send;
+    fn due_lines(&mut self, products: &[DueBy]) -> impl Future<Output = StoreResult<Vec<(Sku, AcceptedLine)>>> + Send;
 
     /// All that is stored of one product, which is locked.
     fn books(&mut self, sku: &Sku) -> impl Future<Output = StoreResult<ProductBooks>> + Send;
@@ -124,6 +121,17 @@ impl Units {
     pub fn key(&self) -> PartKey {
         PartKey { line: self.line.key.clone(), accepted: self.accepted }
     }
+}
+
+/// Until when something has to be due of a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueBy {
+    /// The product.
+    pub sku: Sku,
+    /// Its time.
+    pub now: OffsetDateTime,
+    /// The latest day that it is anywhere.
+    pub today: Date,
 }
 
 /// What to load.

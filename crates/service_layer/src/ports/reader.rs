@@ -1,10 +1,13 @@
 //! The read side of a store. Each call is one consistent read.
 
-use allocation_domain::{AcceptedLine, BatchRef, Eta, LineKey, LineState, OrderId, Product, Seniority, Sku, Strategy};
+use allocation_domain::{
+    AcceptedLine, Batch, BatchRef, Eta, LineKey, LineState, Location, OrderId, Product, Seniority, Sku,
+};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::database::{NotedBalances, StoreResult};
+use crate::usual::{TimeZones, Usual};
 use crate::verify::ProductBooks;
 
 /// A line with what is said of the batches it is placed in.
@@ -14,14 +17,24 @@ pub struct StoredLine {
     pub sku: Sku,
     /// The line.
     pub line: AcceptedLine,
-    /// When its batches are expected.
-    pub etas: Vec<(BatchRef, Eta)>,
+    /// What is said of its batches.
+    pub batches: Vec<Whereabouts>,
 }
 
-impl StoredLine {
-    /// When one of its batches is expected.
-    pub fn eta(&self, reference: &BatchRef) -> Eta {
-        self.etas.iter().find(|(batch, _)| batch == reference).and_then(|(_, eta)| *eta)
+/// What is said of a batch to whoever has units in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The batch.
+    pub reference: BatchRef,
+    /// When it is expected.
+    pub eta: Eta,
+    /// Where it is, or will be.
+    pub location: Location,
+}
+
+impl From<&Batch> for Whereabouts {
+    fn from(batch: &Batch) -> Self {
+        Self { reference: batch.reference.clone(), eta: batch.eta, location: batch.location.clone() }
     }
 }
 
@@ -50,8 +63,18 @@ impl LineFilter {
 pub struct Due {
     /// What time it is for the store.
     pub now: OffsetDateTime,
-    /// Products with holds that have ended and are still stored as held, or with batches that have expired or no longer keep long enough.
+    /// Products with holds that have ended and are still stored as held, or with batches that have expired or no longer keep long enough; and,
+    /// where it is not the same day everywhere, some of which it only might be so. By SKU.
     pub skus: Vec<Sku>,
+}
+
+/// Of which products it is asked what is due.
+#[derive(Debug, Clone, Copy)]
+pub enum Among<'a> {
+    /// Of these.
+    These(&'a [Sku]),
+    /// Of all after this one, at most so many.
+    After(Option<&'a Sku>, usize),
 }
 
 /// Where the events of a product, or of one of its batches, are among the product's events.
@@ -87,8 +110,8 @@ pub trait Reader: Send + Sync + 'static {
     /// All lines of an order, by SKU and line.
     async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>>;
 
-    /// What is due by now, of these products or of all, at most `limit` of them.
-    async fn due(&self, among: Option<&[Sku]>, limit: usize) -> StoreResult<Due>;
+    /// What is due by now.
+    async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due>;
 
     /// Where the events of a product are, or those of one of its batches; `None` when it is unknown.
     async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>>;
@@ -115,6 +138,6 @@ pub trait Foresight: Send + Sync + 'static {
     /// These products as they are by now, with those of their lines at hand that this has changed.
     async fn foresee(&self, skus: &[Sku]) -> StoreResult<Vec<Product>>;
 
-    /// The strategy of products that say nothing of theirs.
-    fn strategy(&self) -> Strategy;
+    /// What holds for products that say nothing else.
+    fn usual(&self) -> &Usual;
 }

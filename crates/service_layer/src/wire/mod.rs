@@ -2,6 +2,7 @@
 //!
 //! Each is a `CloudEvents` 1.0 envelope around the facts. What is built here is stored, and served and sent untouched.
 
+mod levels;
 mod read;
 mod write;
 
@@ -11,6 +12,7 @@ use allocation_domain::Event;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 
+pub use self::levels::{levels_json, parse_levels};
 pub use self::read::{NotAnEvent, WireEvent, parse_event};
 pub use self::write::{event_json, names_batch};
 
@@ -28,6 +30,9 @@ pub struct Cause {
 /// The `source` of all our events.
 pub const SOURCE: &str = "/allocation";
 
+/// `split` of a line that may have its units from several locations.
+pub const OVER_LOCATIONS: &str = "locations";
+
 /// The event's name on the wire, and of the channel it is published on.
 pub fn topic(event: &Event) -> &'static str {
     match event {
@@ -42,6 +47,9 @@ pub fn topic(event: &Event) -> &'static str {
         Event::BatchAdjusted { .. } => "batch_adjusted",
         Event::Quarantined { .. } => "batch_quarantined",
         Event::Released { .. } => "batch_released",
+        Event::Transferred { .. } => "batch_transferred",
+        Event::LowStock { .. } => "low_stock",
+        Event::Restocked { .. } => "restocked",
         Event::LineAccepted { .. } => "line_accepted",
         Event::Held { .. } => "line_held",
         Event::HoldExtended { .. } => "hold_extended",

@@ -2,15 +2,16 @@
 
 use allocation_domain::commands::{Rest, ReturnTo};
 use allocation_domain::{
-    AdjustmentKind, BatchQuantity, BatchRef, DeallocationReason, Event, LineId, LineKey, OrderId, Promise, Quantity,
-    Reason, Settings, Sku, Split, Strategy, Terms,
+    AdjustmentKind, BatchQuantity, BatchRef, DeallocationReason, Event, LineId, LineKey, Location, Locations, OrderId,
+    Promise, Quantity, Reason, Settings, Sku, Split, Strategy, Terms,
 };
 use serde::Deserialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::parse_date;
+use super::levels::{self, LevelsJson};
+use super::{OVER_LOCATIONS, parse_date};
 
 /// An event as read back from its JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ struct DataIn {
     asked: Option<u64>,
     available: Option<u64>,
     accepted: Option<u64>,
-    split: Option<bool>,
+    split: Option<SplitIn>,
     min_split: Option<u64>,
     priority: Option<i32>,
     by: Option<String>,
@@ -83,6 +84,25 @@ struct DataIn {
     expires_on: Option<String>,
     expired: Option<bool>,
     differences: Option<u64>,
+    overdue_days: Option<u16>,
+    location: Option<String>,
+    locations: Option<LocationsIn>,
+    threshold: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SplitIn {
+    Flag(bool),
+    Over(String),
+}
+
+/// Of a product, what is to be kept at each; of a line, those that it accepts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LocationsIn {
+    Levels(LevelsJson),
+    Accepted(Vec<String>),
 }
 
 impl DataIn {
@@ -110,10 +130,20 @@ impl DataIn {
     }
 
     fn terms(&self) -> Result<Terms, NotAnEvent> {
-        let split = if given("split", self.split)? {
-            Split::Parts(quantity("min_split", self.min_split)?)
-        } else {
-            Split::Never
+        let least = || quantity("min_split", self.min_split);
+        let split = match self.split.as_ref().ok_or_else(|| missing("split"))? {
+            SplitIn::Flag(false) => Split::Never,
+            SplitIn::Flag(true) => Split::Parts(least()?),
+            SplitIn::Over(over) if over == OVER_LOCATIONS => Split::OverLocations(least()?),
+            SplitIn::Over(_) => return Err(missing("split")),
+        };
+        let locations = match &self.locations {
+            None => None,
+            Some(LocationsIn::Accepted(accepted)) => {
+                let accepted: Result<Vec<Location>, _> = accepted.iter().map(|name| Location::new(&**name)).collect();
+                Some(Locations::new(accepted.map_err(bad)?).map_err(bad)?)
+            }
+            Some(LocationsIn::Levels(_)) => return Err(missing("locations")),
         };
         Ok(Terms {
             priority: given("priority", self.priority)?,
@@ -121,7 +151,18 @@ impl DataIn {
             not_before: eta(self.not_before.as_deref())?,
             split,
             min_days: self.min_days,
+            locations,
         })
+    }
+
+    fn stock(&self) -> Result<(Location, u64, u64), NotAnEvent> {
+        let (available, threshold) = (given("available", self.available)?, given("threshold", self.threshold)?);
+        Ok((self.location()?, available, threshold))
+    }
+
+    /// Where it is; events of before batches had locations do not say.
+    fn location(&self) -> Result<Location, NotAnEvent> {
+        self.location.as_deref().map_or_else(|| Ok(Location::default()), |name| Location::new(name).map_err(bad))
     }
 }
 
@@ -206,6 +247,12 @@ fn about_product(kind: &str, data: &DataIn) -> Result<Option<Event>, NotAnEvent>
                 },
                 min_days: given("min_days", data.min_days)?,
                 requires_expiry: given("requires_expiry", data.requires_expiry)?,
+                overdue_days: data.overdue_days,
+                levels: match &data.locations {
+                    None => std::collections::BTreeMap::new(),
+                    Some(LocationsIn::Levels(of_each)) => levels::read(of_each).map_err(bad)?,
+                    Some(LocationsIn::Accepted(_)) => return Err(missing("locations")),
+                },
             },
         },
         "allocation.batch_created.v1" => Event::BatchCreated {
@@ -213,7 +260,20 @@ fn about_product(kind: &str, data: &DataIn) -> Result<Option<Event>, NotAnEvent>
             qty: data.batch_qty()?,
             eta: eta(data.eta.as_deref())?,
             expires_on: eta(data.expires_on.as_deref())?,
+            location: data.location()?,
         },
+        "allocation.batch_transferred.v1" => {
+            let to = data.to.as_ref().and_then(serde_json::Value::as_str).ok_or_else(|| missing("to"))?;
+            Event::Transferred { reference: data.reference()?, qty: data.qty()?, to: BatchRef::new(to).map_err(bad)? }
+        }
+        "allocation.low_stock.v1" => {
+            let (location, available, threshold) = data.stock()?;
+            Event::LowStock { location, available, threshold }
+        }
+        "allocation.restocked.v1" => {
+            let (location, available, threshold) = data.stock()?;
+            Event::Restocked { location, available, threshold }
+        }
         "allocation.batch_expiry_changed.v1" => Event::ExpiryChanged {
             reference: data.reference()?,
             from: end(&data.from)?,
@@ -289,7 +349,7 @@ fn about_line(kind: &str, sequence: u64, data: &DataIn) -> Result<Option<Event>,
             accepted,
             qty: data.qty()?,
             reference: data.reference()?,
-            split: data.split.unwrap_or(true),
+            split: !matches!(data.split, Some(SplitIn::Flag(false))),
             held: data.held,
         },
         "allocation.line_deallocated.v1" => Event::Deallocated {

@@ -1,11 +1,12 @@
 //! From events to JSON.
 
 use allocation_domain::commands::Rest;
-use allocation_domain::{BatchRef, Event, LineKey, Promise, Settings, Sku, Strategy, Terms};
+use allocation_domain::{BatchRef, Event, LineKey, Location, Promise, Settings, Sku, Split, Strategy, Terms};
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::levels::{LevelsJson, written};
 use super::{Cause, SOURCE, date_text, instant_text, topic};
 
 #[derive(Serialize)]
@@ -43,6 +44,10 @@ enum DataOut<'a> {
         strategy: Option<&'static str>,
         min_days: u16,
         requires_expiry: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        overdue_days: Option<u16>,
+        #[serde(skip_serializing_if = "LevelsJson::is_empty")]
+        locations: LevelsJson,
     },
     BatchCreated {
         r#ref: &'a str,
@@ -50,6 +55,7 @@ enum DataOut<'a> {
         eta: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_on: Option<String>,
+        location: &'a str,
     },
     BatchExpiryChanged {
         r#ref: &'a str,
@@ -84,6 +90,17 @@ enum DataOut<'a> {
     BatchUnits {
         r#ref: &'a str,
         qty: u64,
+    },
+    BatchTransferred {
+        r#ref: &'a str,
+        qty: u64,
+        to: &'a str,
+    },
+    /// Little is left at a location, or there is enough again.
+    Stock {
+        location: &'a str,
+        available: u64,
+        threshold: u64,
     },
     Line {
         order_id: &'a str,
@@ -121,14 +138,14 @@ enum OfLine<'a> {
         requested: u64,
         dropped: u64,
         #[serde(flatten)]
-        terms: TermsOut,
+        terms: TermsOut<'a>,
     },
     Changed {
         from: u64,
         to: u64,
         dropped: u64,
         #[serde(flatten)]
-        terms: TermsOut,
+        terms: TermsOut<'a>,
     },
     Held {
         qty: u64,
@@ -172,25 +189,46 @@ fn is_false(flag: &bool) -> bool {
 }
 
 #[derive(Serialize)]
-struct TermsOut {
+struct TermsOut<'a> {
     priority: i32,
     by: Option<String>,
     not_before: Option<String>,
-    split: bool,
+    split: SplitOut,
     min_split: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     min_days: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locations: Option<Vec<&'a str>>,
 }
 
-impl From<&Terms> for TermsOut {
-    fn from(terms: &Terms) -> Self {
+/// `true` or `false`, or `"locations"`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SplitOut {
+    Flag(bool),
+    Over(&'static str),
+}
+
+impl From<Split> for SplitOut {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Never => Self::Flag(false),
+            Split::Parts(_) => Self::Flag(true),
+            Split::OverLocations(_) => Self::Over(super::OVER_LOCATIONS),
+        }
+    }
+}
+
+impl<'a> From<&'a Terms> for TermsOut<'a> {
+    fn from(terms: &'a Terms) -> Self {
         Self {
             priority: terms.priority,
             by: terms.by.map(date_text),
             not_before: terms.not_before.map(date_text),
-            split: terms.split.is_allowed(),
+            split: terms.split.into(),
             min_split: terms.split.least().units(),
             min_days: terms.min_days,
+            locations: terms.locations.as_ref().map(|accepted| accepted.iter().map(Location::as_str).collect()),
         }
     }
 }
@@ -269,16 +307,24 @@ fn data_of(sequence: u64, event: &Event) -> DataOut<'_> {
             of_line(line, OfLine::Qty { qty: qty.units() })
         }
         Event::ProductChanged { settings } => {
-            let Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry } = *settings;
-            let strategy = strategy.map(Strategy::name);
-            DataOut::Product { queue_cap, auto_improve, strategy, min_days, requires_expiry }
+            let Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry, overdue_days, ref levels } =
+                *settings;
+            let (strategy, locations) = (strategy.map(Strategy::name), written(levels));
+            DataOut::Product { queue_cap, auto_improve, strategy, min_days, requires_expiry, overdue_days, locations }
         }
-        Event::BatchCreated { reference, qty, eta, expires_on } => DataOut::BatchCreated {
+        Event::BatchCreated { reference, qty, eta, expires_on, location } => DataOut::BatchCreated {
             r#ref: reference.as_str(),
             qty: qty.units(),
             eta: eta.map(date_text),
             expires_on: expires_on.map(date_text),
+            location: location.as_str(),
         },
+        Event::Transferred { reference, qty, to } => {
+            DataOut::BatchTransferred { r#ref: reference.as_str(), qty: qty.units(), to: to.as_str() }
+        }
+        Event::LowStock { location, available, threshold } | Event::Restocked { location, available, threshold } => {
+            DataOut::Stock { location: location.as_str(), available: *available, threshold: *threshold }
+        }
         Event::ExpiryChanged { reference, from, to, expired } => {
             let (from, to) = (from.map(date_text), to.map(date_text));
             DataOut::BatchExpiryChanged { r#ref: reference.as_str(), from, to, expired: *expired }

@@ -1,23 +1,25 @@
 //! Random histories: a store, with the service layer and the domain above it, does what the reference model does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use allocation_domain::Sku;
 use allocation_domain::product::Declared;
 use allocation_model::worlds::World;
 use allocation_model::{Model, Outcome, ProductView, Refused, Step, steps};
-use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{ProductRepository, Selection, Transaction};
+use allocation_service_layer::ports::reader::Foresight as _;
 use allocation_service_layer::verify::{Findings, ProductBooks, check};
 use allocation_service_layer::views;
+use allocation_service_layer::{MessageBus, TimeZones, Usual};
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
 use super::movements::assert_ledger_agrees;
 use super::{Fixture, Store};
-use crate::shorthand::message;
+use crate::shorthand::{location, message};
 
 /// Histories on each store; `SOAK=100` tries a hundred times as many.
 const HISTORIES: u32 = 500;
@@ -27,7 +29,11 @@ pub async fn a_random_history_goes_as_the_model_says<S: Store>(fixture: Fixture<
     let soak = std::env::var("SOAK").ok().and_then(|soak| soak.parse::<u32>().ok()).unwrap_or(1);
     let mut runner = TestRunner::new(ProptestConfig { cases: HISTORIES * soak, ..ProptestConfig::default() });
     let worlds = std::sync::atomic::AtomicU64::new(0);
-    let (bus, runtime) = (fixture.bus(), tokio::runtime::Handle::current());
+    let elsewhere = steps::ELSEWHERE.map(|(name, hours)| {
+        (location(name), TimeZone::fixed(jiff::tz::offset(i8::try_from(hours).expect("hours of a day"))))
+    });
+    let usual = Usual { time_zones: TimeZones::new(TimeZone::UTC, elsewhere.into()), ..Usual::default() };
+    let (bus, runtime) = (fixture.bus().with_usual(usual), tokio::runtime::Handle::current());
     let tried = tokio::task::spawn_blocking(move || {
         runner.run(&steps::steps(2, 1..36), |history| {
             let world = World(worlds.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
@@ -51,6 +57,9 @@ async fn try_history<S: Store>(
     // Time only goes forward, and steps name days from where histories begin: each history begins a day that is as good.
     fixture.clock.set(steps::START);
     let mut model = Model::new(fixture.clock.now());
+    for (name, hours) in steps::ELSEWHERE {
+        model = model.with(location(name), hours);
+    }
     for step in history {
         match step {
             Step::Wait(time) => {
@@ -74,7 +83,7 @@ async fn try_history<S: Store>(
             assert_ledger_agrees(&fixture.store, product).await;
         }
         let expected = model.product(&sku);
-        let stored = stored(&books);
+        let stored = stored(&books, bus.usual());
         prop_assert!(stored == expected, "{sku} is\n{stored:#?}\nand should be\n{expected:#?}");
     }
     compare_reads(fixture, bus, &model.read()).await
@@ -93,6 +102,8 @@ async fn compare_reads<S: Store>(
             (view.available, view.backordered, view.queued, view.settings),
             (expected.available, expected.backordered, expected.queued, expected.settings)
         );
+        let low: BTreeSet<_> = view.locations.into_iter().filter(|at| at.low).map(|at| at.location).collect();
+        prop_assert_eq!(low, expected.low);
         for (key, line) in &expected.lines {
             let order = views::order(&fixture.store, bus, &key.order_id).await.expect("the store works");
             let found = order.iter().find(|found| found.sku == *sku && found.key == *key);
@@ -115,15 +126,17 @@ async fn books<S: Store>(fixture: &Fixture<S>, sku: &Sku) -> ProductBooks {
     books
 }
 
-fn stored(books: &ProductBooks) -> Option<ProductView> {
-    let product = books.product.as_ref()?;
+fn stored(books: &ProductBooks, usual: &Usual) -> Option<ProductView> {
+    let mut product = books.product.clone()?;
+    usual.tell(&mut product);
     Some(ProductView {
-        settings: product.settings(),
+        settings: product.settings().clone(),
         batches: product.batches().iter().map(|batch| (batch.reference.clone(), batch.into())).collect(),
         lines: books.lines.iter().map(|line| (line.key.clone(), line.into())).collect(),
         available: product.available(),
         backordered: product.backordered(),
         queued: product.queued(),
+        low: product.low().clone(),
     })
 }
 

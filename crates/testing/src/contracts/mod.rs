@@ -7,6 +7,7 @@ mod movements;
 mod reader;
 mod repository;
 mod unit_of_work;
+mod year;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use movements::*;
 pub use reader::*;
 pub use repository::*;
 pub use unit_of_work::*;
+pub use year::*;
 
 use crate::clock::{CountingEntropy, ManualClock};
 use crate::shorthand::message;
@@ -100,7 +102,10 @@ macro_rules! store_contract {
             losers_that_are_being_picked_come_last,
             those_who_wait_come_by_seniority_and_only_if_they_could_take_something,
             holds_are_found_once_they_have_ended,
+            what_is_due_anywhere_is_found_page_by_page,
             a_line_is_kept_with_its_terms_and_wherever_its_units_are,
+            settings_locations_and_what_is_little_are_kept,
+            what_a_line_accepts_of_locations_is_kept,
             what_is_being_picked_has_left_and_came_back_is_kept,
             a_closed_batch_is_brought_by_name,
             the_lines_of_an_order_are_found_over_all_products,

@@ -73,7 +73,7 @@ pub async fn an_order_is_read_with_its_batches_dates<S: Store>(fixture: Fixture<
         ])
         .await;
     let lines = fixture.store.order(&order("o1")).await.expect("an order");
-    let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.etas[0].1)).collect();
+    let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.batches[0].eta)).collect();
     assert_eq!(shown, [("A", 2, Some(day(9))), ("B", 1, None)]);
     assert!(fixture.store.order(&order("o2")).await.expect("an order").is_empty());
 }

@@ -1,18 +1,26 @@
 //! The repository: products in, the same products out.
 
-use allocation_domain::commands::{LineChange, ReturnTo, WhenShort};
+use std::collections::{BTreeMap, BTreeSet};
+
+use allocation_domain::commands::{LineChange, ReturnTo, SetProduct, WhenShort};
 use allocation_domain::product::SupplyChange;
-use allocation_domain::{Batch, BatchQuantity, LineState, Product, Quantity, Shipped, Split, Terms};
+use allocation_domain::{
+    Batch, BatchQuantity, Command, Level, LineState, Location, Locations, LowStock, Product, Quantity, Settings,
+    Shipped, Split, Strategy, Terms,
+};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, ProductChanges, ProductRepository, Selection, StoreError, Transaction, Units,
+    Change, DueBy, ProductChanges, ProductRepository, Selection, StoreError, Transaction, Units,
 };
 
 use super::{Fixture, Store};
 use crate::shorthand::{
-    allocate, ask, ask_on, bring_back, change_line, change_quantity, confirm, create_batch, day, deallocate, hold, key,
-    order, pick, qty, reference, set_product, ship, sku,
+    accepted, allocate, ask, ask_on, bring_back, change_line, change_quantity, confirm, create_batch, day, deallocate,
+    hold, key, location, order, pick, qty, reference, set_product, ship, sku,
 };
+use allocation_service_layer::TimeZones;
+use allocation_service_layer::ports::reader::Among;
+use jiff::tz::TimeZone;
 
 /// All that is wanted of a product: its named lines and batches.
 fn selection(of: &str, lines: &[&str], batches: &[&str]) -> Selection {
@@ -101,8 +109,8 @@ pub async fn losers_come_in_the_order_in_which_they_lose_their_place<S: Store>(f
     fixture.handle([create_batch("b", "TABLE", 10, None), create_batch("c", "TABLE", 10, Some(day(1)))]).await;
     fixture
         .handle([
-            ask_on("high", WhenShort::Reject, with(2), &[("TABLE", 1)]),
-            ask_on("low", WhenShort::Reject, with(-1), &[("TABLE", 1)]),
+            ask_on("high", WhenShort::Reject, &with(2), &[("TABLE", 1)]),
+            ask_on("low", WhenShort::Reject, &with(-1), &[("TABLE", 1)]),
             hold("held", 60, &[("TABLE", 1)]),
         ])
         .await;
@@ -131,10 +139,10 @@ pub async fn losers_that_are_being_picked_come_last<S: Store>(fixture: Fixture<S
         .handle([
             create_batch("b", "TABLE", 12, None),
             ask("o1", WhenShort::Reject, &one),
-            ask_on("low", WhenShort::Reject, with(-1), &one),
+            ask_on("low", WhenShort::Reject, &with(-1), &one),
             ask("o2", WhenShort::Reject, &one),
             allocate("whole", &one),
-            ask_on("high", WhenShort::Reject, with(2), &one),
+            ask_on("high", WhenShort::Reject, &with(2), &one),
             ask("o3", WhenShort::Reject, &one),
             ask("partly", WhenShort::Backorder, &[("TABLE", 8)]),
         ])
@@ -163,7 +171,7 @@ pub async fn losers_that_are_being_picked_come_last<S: Store>(fixture: Fixture<S
 pub async fn those_who_wait_come_by_seniority_and_only_if_they_could_take_something<S: Store>(fixture: Fixture<S>) {
     let on = |priority, split| Terms { priority, split, ..Terms::default() };
     let parts = |least| Split::Parts(qty(least));
-    let wait = |name: &str, terms, units| ask_on(name, WhenShort::Backorder, terms, &[("TABLE", units)]);
+    let wait = |name: &str, terms, units| ask_on(name, WhenShort::Backorder, &terms, &[("TABLE", units)]);
     fixture.handle([set_product("TABLE", None, false), set_product("TABLE", Some(1_000), false)]).await;
     fixture
         .handle([
@@ -203,7 +211,8 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
     let mut tx = fixture.store.begin().await.expect("a transaction");
     tx.load(&selection("TABLE", &[], &[])).await.expect("products");
     let due = async |tx: &mut S::Tx, seconds| -> Vec<(String, String)> {
-        let asked = [(sku("TABLE"), at(seconds)), (sku("CHAIR"), at(seconds))];
+        let due_by = |of: &str| DueBy { sku: sku(of), now: at(seconds), today: at(seconds).date() };
+        let asked = [due_by("TABLE"), due_by("CHAIR")];
         let due = tx.due_lines(&asked).await.expect("lines");
         let mut due: Vec<_> =
             due.into_iter().map(|(of, line)| (of.to_string(), line.key.order_id.to_string())).collect();
@@ -217,15 +226,67 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
     assert_eq!(due(&mut tx, 10).await, named(&[("TABLE", "short")]));
     assert_eq!(due(&mut tx, 20).await, named(&[("CHAIR", "long"), ("TABLE", "long"), ("TABLE", "short")]));
     drop(tx);
-    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs").skus, []);
+    let utc = TimeZones::default();
+    let all = Among::After(None, 10);
+    assert_eq!(fixture.store.due(all, &utc).await.expect("SKUs").skus, []);
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
-    assert_eq!(fixture.store.due(None, 10).await.expect("SKUs").skus, [sku("TABLE")]);
-    assert_eq!(fixture.store.due(Some(&[sku("CHAIR")]), 10).await.expect("SKUs").skus, []);
+    assert_eq!(fixture.store.due(all, &utc).await.expect("SKUs").skus, [sku("TABLE")]);
+    assert_eq!(fixture.store.due(Among::These(&[sku("CHAIR")]), &utc).await.expect("SKUs").skus, []);
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
-    let mut both = fixture.store.due(Some(&[sku("CHAIR"), sku("TABLE")]), 10).await.expect("SKUs");
-    both.skus.sort();
+    let first = fixture.store.due(Among::After(None, 1), &utc).await.expect("SKUs").skus;
+    assert_eq!(first, [sku("CHAIR")]);
+    let rest = fixture.store.due(Among::After(first.first(), 10), &utc).await.expect("SKUs").skus;
+    assert_eq!(rest, [sku("TABLE")]);
+    let both = fixture.store.due(Among::These(&[sku("CHAIR"), sku("TABLE")]), &utc).await.expect("SKUs");
     assert_eq!(both.now, at(20));
     assert_eq!(both.skus, [sku("CHAIR"), sku("TABLE")]);
+}
+
+/// Where it is not the same day everywhere, by the latest day that it is anywhere.
+pub async fn what_is_due_anywhere_is_found_page_by_page<S: Store>(fixture: Fixture<S>) {
+    let perishable = |name: &str, of: &str, last| {
+        let mut batch = create_batch(name, of, 10, None);
+        if let Command::CreateBatch(batch) = &mut batch {
+            batch.expires_on = Some(last);
+        }
+        batch
+    };
+    // Noon of 2 January: in the farthest east it is the 3rd.
+    let keeps = Terms { min_days: Some(3), ..Terms::default() };
+    fixture
+        .handle([
+            perishable("b", "C", day(0)),
+            perishable("b", "A", day(0)),
+            perishable("b", "D", day(3)),
+            ask_on("o1", WhenShort::Reject, &keeps, &[("D", 1)]),
+            perishable("b", "E", day(1)),
+            create_batch("b", "B", 10, None),
+        ])
+        .await;
+    let zone = |name: &str| TimeZone::get(name).expect("a time zone");
+    let elsewhere = |name: &str| TimeZones::new(TimeZone::UTC, [(location("there"), zone(name))].into());
+    let (east, west) = (elsewhere("Pacific/Kiritimati"), elsewhere("Etc/GMT+12"));
+    let due = async |among: Among<'_>, time_zones: &TimeZones| -> Vec<String> {
+        let due = fixture.store.due(among, time_zones).await.expect("SKUs");
+        assert_eq!(due.now, fixture.clock.now());
+        due.skus.iter().map(ToString::to_string).collect()
+    };
+    let all = Among::After(None, 10);
+    let these = ["E", "D", "B", "A"].map(sku);
+    for time_zones in [&TimeZones::default(), &west] {
+        assert!(due(all, time_zones).await.is_empty());
+        assert!(due(Among::These(&these), time_zones).await.is_empty());
+    }
+    for time_zones in [&east, &TimeZones::new(zone("Pacific/Kiritimati"), BTreeMap::new())] {
+        assert_eq!(due(all, time_zones).await, ["A", "C", "D"]);
+        assert_eq!(due(Among::These(&these), time_zones).await, ["A", "D"]);
+    }
+    assert_eq!(due(Among::After(None, 2), &east).await, ["A", "C"]);
+    assert_eq!(due(Among::After(Some(&sku("C")), 2), &east).await, ["D"]);
+    assert!(due(Among::After(Some(&sku("D")), 2), &east).await.is_empty());
+    fixture.clock.advance(time::Duration::DAY.unsigned_abs());
+    assert_eq!(due(all, &west).await, ["A", "C", "D"]);
+    assert_eq!(due(all, &east).await, ["A", "C", "D", "E"]);
 }
 
 /// Everything that may be said of a line, and all it may come to.
@@ -234,15 +295,16 @@ pub async fn a_line_is_kept_with_its_terms_and_wherever_its_units_are<S: Store>(
         priority: -3,
         by: Some(day(30)),
         not_before: Some(day(2)),
-        split: Split::Parts(qty(2)),
+        split: Split::OverLocations(qty(2)),
         min_days: Some(3),
+        locations: Some(accepted(&["north", "default"])),
     };
     fixture
         .handle([
             create_batch("b", "TABLE", 5, None),
             create_batch("c", "TABLE", 4, Some(day(4))),
             create_batch("b", "CHAIR", 5, None),
-            ask_on("o1", WhenShort::Backorder, terms, &[("TABLE", 12)]),
+            ask_on("o1", WhenShort::Backorder, &terms, &[("TABLE", 12)]),
             ask("o2", WhenShort::Partial, &[("CHAIR", 9)]),
             change_line(
                 "o1",
@@ -268,6 +330,107 @@ pub async fn a_line_is_kept_with_its_terms_and_wherever_its_units_are<S: Store>(
     let chairs = load(&fixture.store, selection("CHAIR", &["o2"], &[])).await.pop().expect("the product");
     let line = chairs.line(&key("o2")).expect("the line");
     assert_eq!((line.allocated(), line.dropped), (5, 4));
+    fixture.assert_balanced().await;
+}
+
+/// How a product is to behave, where its batches are, and where little is left.
+pub async fn settings_locations_and_what_is_little_are_kept<S: Store>(fixture: Fixture<S>) {
+    let at = |name: &str, place: &str, units, eta| {
+        let mut batch = create_batch(name, "TABLE", units, eta);
+        if let Command::CreateBatch(batch) = &mut batch {
+            batch.location = location(place);
+        }
+        batch
+    };
+    let set = |settings: &Settings| Command::SetProduct(SetProduct { sku: sku("TABLE"), settings: settings.clone() });
+    let names = ["default", "Zürich 北", "it's \"here\"; --", "north, south", "[1]"];
+    let levels = [
+        (0, Some((9, 10))),
+        (1, None),
+        (i64::MAX.unsigned_abs(), Some((0, i64::MAX.unsigned_abs()))),
+        (7, Some((2, 3))),
+        (0, None),
+    ];
+    let levels = levels.map(|(safety_stock, low_stock)| Level {
+        safety_stock,
+        low_stock: low_stock.map(|(threshold, restocked)| LowStock { threshold, restocked }),
+    });
+    let settings = Settings {
+        queue_cap: Some(7),
+        auto_improve: true,
+        strategy: Some(Strategy::LocationPriority),
+        min_days: 3,
+        requires_expiry: false,
+        overdue_days: Some(0),
+        levels: names.map(location).into_iter().zip(levels).collect(),
+    };
+    fixture.handle(names.map(|name| at(name, name, 10, None))).await;
+    fixture.handle([at("later", names[1], 5, Some(day(5))), set(&settings)]).await;
+    fixture.assert_balanced().await;
+    let little: BTreeSet<Location> = [names[2]].map(location).into();
+    let is_kept = |product: &Product| {
+        assert_eq!((product.settings(), product.low()), (&settings, &little));
+        for batch in product.batches() {
+            let place = if batch.reference.as_str() == "later" { names[1] } else { batch.reference.as_str() };
+            assert_eq!(batch.location.as_str(), place);
+        }
+        assert_eq!(product.batches().len(), names.len() + 1);
+    };
+    is_kept(&load(&fixture.store, selection("TABLE", &[], &[])).await.pop().expect("the product"));
+    is_kept(&fixture.product("TABLE").await);
+    is_kept(&fixture.store.products(None, false, 10).await.expect("products")[0]);
+    // Changed in part, and to nothing at all.
+    let mut less = settings.clone();
+    (less.overdue_days, less.strategy, less.queue_cap) = (Some(3_650), None, None);
+    less.levels.remove(&location(names[2]));
+    less.levels.insert(location(names[0]), Level { safety_stock: 2, low_stock: None });
+    for changed in [less, Settings::default()] {
+        fixture.handle([set(&changed)]).await;
+        let product = load(&fixture.store, selection("TABLE", &[], &[])).await.pop().expect("the product");
+        assert_eq!((product.settings(), product.low()), (&changed, &BTreeSet::new()));
+        fixture.assert_balanced().await;
+    }
+}
+
+/// A line's locations, and over how many of them it may go, in every way that there is.
+pub async fn what_a_line_accepts_of_locations_is_kept<S: Store>(fixture: Fixture<S>) {
+    let many: Vec<String> = (0..Locations::MAX).map(|n| format!("Zürich {n}, \"北\"")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut all = Vec::new();
+    for accepts in
+        [None, Some(accepted(&["default"])), Some(accepted(&["north", "default", "a"])), Some(accepted(&many))]
+    {
+        for split in [
+            Split::Never,
+            Split::Parts(qty(1)),
+            Split::Parts(qty(7)),
+            Split::OverLocations(qty(1)),
+            Split::OverLocations(qty(9)),
+        ] {
+            all.push(Terms { split, locations: accepts.clone(), ..Terms::default() });
+        }
+    }
+    fixture.handle([create_batch("b", "TABLE", 40, None)]).await;
+    let named: Vec<String> = (0..all.len()).map(|n| format!("o{n}")).collect();
+    fixture
+        .handle(named.iter().zip(&all).map(|(name, terms)| ask_on(name, WhenShort::Backorder, terms, &[("TABLE", 3)])))
+        .await;
+    let ids: Vec<&str> = named.iter().map(String::as_str).collect();
+    let product = load(&fixture.store, selection("TABLE", &ids, &[])).await.pop().expect("the product");
+    for (name, terms) in named.iter().zip(&all) {
+        assert_eq!(product.line(&key(name)).expect("the line").terms, *terms);
+        let read = fixture.store.order(&order(name)).await.expect("an order");
+        assert_eq!(read[0].line.terms, *terms);
+    }
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    tx.load(&selection("TABLE", &[], &[])).await.expect("products");
+    let waiting = tx.waiting(&sku("TABLE"), u64::MAX, None, 100).await.expect("units");
+    assert!(!waiting.is_empty());
+    for units in waiting {
+        let at = named.iter().position(|name| units.line.key == key(name)).expect("one of them");
+        assert_eq!(units.line.terms, all[at]);
+    }
+    drop(tx);
     fixture.assert_balanced().await;
 }
 
@@ -418,7 +581,9 @@ pub async fn a_stale_version_is_a_conflict<S: Store>(fixture: Fixture<S>) {
 pub async fn a_product_made_twice_is_a_conflict<S: Store>(fixture: Fixture<S>) {
     fixture.handle([create_batch("b", "TABLE", 10, None)]).await;
     let mut product = Product::new(sku("TABLE"), fixture.clock.now());
-    product.create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None, None).expect("a new batch");
+    product
+        .create_batch(reference("c"), BatchQuantity::new(1).unwrap(), None, None, location("default"))
+        .expect("a new batch");
     let mut tx = fixture.store.begin().await.expect("a transaction");
     let batches = product.batches().iter().map(|batch| (Change::Insert, batch)).collect();
     let mut saved = tx

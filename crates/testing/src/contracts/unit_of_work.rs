@@ -11,13 +11,13 @@ use futures_util::future::join_all;
 
 use super::{Fixture, Store};
 use crate::clock::CountingEntropy;
-use crate::shorthand::{allocate, change_quantity, create_batch, day, message, reference, sku};
+use crate::shorthand::{allocate, change_quantity, create_batch, day, location, message, reference, sku, stock};
 
 async fn open<S: Store>(fixture: &Fixture<S>) -> UnitOfWork<S::Tx> {
     UnitOfWork::new(
         fixture.store.begin().await.expect("a transaction"),
         Arc::new(CountingEntropy::default()),
-        allocation_domain::Strategy::default(),
+        Arc::default(),
     )
 }
 
@@ -29,7 +29,7 @@ pub async fn a_unit_of_work_that_is_dropped_leaves_nothing<S: Store>(fixture: Fi
         let mut uow = open(&fixture).await;
         uow.load(Wanted::of([&command])).await.expect("a load");
         let product = uow.product_mut(&sku("TABLE")).expect("the product");
-        let change = SupplyChange::Quantity(crate::shorthand::stock(0));
+        let change = SupplyChange::Quantity(stock(0));
         product.change_supply(&reference("b"), &change, &[]).expect("a change");
         assert_eq!(uow.gather().len(), 1);
         // Pending changes are written, not committed.
@@ -47,7 +47,7 @@ pub async fn a_unit_of_work_that_is_committed_leaves_everything<S: Store>(fixtur
     let mut uow = open(&fixture).await;
     uow.load(Wanted::of([&create_batch("b", "TABLE", 10, None)])).await.expect("a load");
     let product = uow.product_or_new(&sku("TABLE"));
-    product.create_batch(reference("b"), crate::shorthand::stock(10), None, None).expect("a batch");
+    product.create_batch(reference("b"), stock(10), None, None, location("default")).expect("a batch");
     uow.gather();
     assert!(uow.commit().await.expect("a commit"));
     let product = fixture.product("TABLE").await;
