@@ -212,9 +212,9 @@ pub(crate) fn ready(batch: &Batch, terms: &Terms, calendar: &Calendar) -> Date {
 
 /// Whether a line on these terms may have units of a batch (rules 5 to 7).
 pub(crate) fn may_have(batch: &Batch, terms: &Terms, min_days: u16, calendar: &Calendar) -> bool {
-    terms.allow(batch.arrival(calendar))
-        && batch.keeps(ready(batch, terms, calendar), min_days)
-        && terms.rank(&batch.location).is_some()
+    let arrival = batch.arrival(calendar);
+    let ready = terms.not_before.map_or(arrival, |not_before| arrival.max(not_before));
+    terms.allow(arrival) && batch.keeps(ready, min_days) && terms.rank(&batch.location).is_some()
 }
 
 /// How many of the offers are ready by each day on which any is.
