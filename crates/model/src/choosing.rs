@@ -27,7 +27,7 @@ struct Cover {
 
 impl Choice {
     /// How much the line prefers a location: the less, the more. None: it does not accept it (rule 6).
-    fn rank(&self, location: &Location) -> Option<usize> {
+    pub(crate) fn rank(&self, location: &Location) -> Option<usize> {
         match &self.terms.locations {
             None => Some(0),
             Some(accepted) => accepted.iter().position(|accepted| accepted == location),

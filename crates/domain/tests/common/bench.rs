@@ -133,6 +133,16 @@ impl Bench {
         Self { keeper: Keeper::new(datetime!(2011-01-02 08:00 UTC)) }
     }
 
+    /// With these batches: location, name, units, days until it is expected (none: arrived).
+    pub(crate) fn with_at(batches: &[(&str, &str, u64, Option<i64>)]) -> Self {
+        let mut bench = Self::new();
+        for (location, name, units, days) in batches {
+            bench.create_at(location, name, *units, *days).unwrap();
+        }
+        bench.told();
+        bench
+    }
+
     /// With these batches: name, units, days until it is expected (none: arrived).
     pub(crate) fn with(batches: &[(&str, u64, Option<i64>)]) -> Self {
         let mut bench = Self::new();
@@ -141,6 +151,11 @@ impl Bench {
         }
         bench.told();
         bench
+    }
+
+    /// Clocks show so many hours more there, or less.
+    pub(crate) fn clocks(&mut self, location: &str, hours: i64) {
+        self.keeper.hours.insert(at(location), hours);
     }
 
     fn run(&mut self, command: &Command) -> Result<(Outcome, Vec<Displaced>), Rejection> {
@@ -362,6 +377,11 @@ impl Bench {
 
     pub(crate) fn batch(&self, name: &str) -> &Batch {
         &self.keeper.stored[&sku()].batches[&batch_ref(name)]
+    }
+
+    /// Units that can be promised at a location.
+    pub(crate) fn available_at(&self, location: &str) -> u64 {
+        self.product().available_at(&at(location))
     }
 
     pub(crate) fn free(&self, name: &str) -> u64 {

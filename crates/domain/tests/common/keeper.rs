@@ -89,9 +89,13 @@ impl Keeper {
 
     /// What day it is at each location.
     pub(crate) fn calendar(&self) -> Calendar {
+        self.calendar_at(self.now)
+    }
+
+    fn calendar_at(&self, now: OffsetDateTime) -> Calendar {
         let hours = self.hours.iter();
-        hours.fold(Calendar::new(self.now.date()), |calendar, (location, hours)| {
-            calendar.with(location.clone(), (self.now + Duration::hours(*hours)).date())
+        hours.fold(Calendar::new(now.date()), |calendar, (location, hours)| {
+            calendar.with(location.clone(), (now + Duration::hours(*hours)).date())
         })
     }
 

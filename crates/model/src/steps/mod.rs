@@ -106,8 +106,8 @@ fn steps_in(world: Flavour, count: SizeRange) -> impl Strategy<Value = Vec<Step>
         3 => stocktaking(world).prop_map(together).boxed(),
         2 => ageing(world).boxed(),
         2 => lateness(world).boxed(),
-        2 => moving(world).boxed(),
-        2 => spread(world).prop_map(together).boxed(),
+        3 => moving(world).boxed(),
+        3 => spread(world).prop_map(together).boxed(),
     ];
     // Boxed, like what is done: strategies are large, and those of all flavours are made at once.
     (set_up, vec(happening, count))

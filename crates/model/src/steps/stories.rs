@@ -1,8 +1,9 @@
 //! What happens one after the other to the same order or batch: random commands rarely fit together so well.
 
 use allocation_domain::commands::{
-    Adjustment, Allocate, ChangeBatchEta, CreateBatch, DeclareBatch, Pick, Precondition, QuarantineBatch, ReceiveBatch,
-    ReleaseBatch, Rest, Return, ReturnItem, SetProduct, Ship, ShipItem, Transfer, Unpick, WhenShort,
+    Adjustment, Allocate, ChangeBatchEta, ChangeBatchQuantity, CreateBatch, DeclareBatch, Pick, Precondition,
+    QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest, Return, ReturnItem, SetProduct, Ship, ShipItem, Transfer,
+    Unpick, WhenShort,
 };
 use allocation_domain::{BatchQuantity, BatchRef, Command, Settings};
 use proptest::collection::vec;
@@ -166,11 +167,15 @@ pub(super) fn lateness(world: Flavour) -> impl Strategy<Value = Vec<Step>> {
 /// What happens when units go to another location, some of it left out: they are promised there, days pass, and they come.
 pub(super) fn moving(world: Flavour) -> impl Strategy<Value = Vec<Step>> {
     let batch = (busy(), location(world), option::weighted(0.7, (stock(), expiry(world))));
-    let goes = (few(), location(world), 0..6_i64);
+    // Elsewhere, if there is an elsewhere.
+    let goes = (few(), 1..=2_usize, 0..6_i64);
     let promise = option::weighted(0.6, (order(), asked(), terms(world)));
     let comes = (option::weighted(0.5, days()), option::weighted(0.5, (few(), any::<bool>())));
     (line_of(world), batch, goes, promise, comes).prop_map(
-        |(of, (from, location, created), (units, to, due), promise, (passes, comes))| {
+        move |(of, (from, location, created), (units, further, due), promise, (passes, comes))| {
+            let locations = world.locations();
+            let at = locations.iter().position(|at| *at == location).expect("one of them");
+            let to = locations[(at + further) % locations.len()].clone();
             let sent = BatchRef::new("t1").expect("a reference");
             let create = created.map(|(qty, expires_on)| {
                 let (sku, reference) = (of.sku.clone(), from.clone());
@@ -196,20 +201,28 @@ pub(super) fn moving(world: Flavour) -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
-/// Units are at several locations, little at each, and somebody wants more than that.
+/// Units are at several locations, little at each, and somebody wants more than that; perhaps some of them fall away.
 pub(super) fn spread(world: Flavour) -> impl Strategy<Value = Vec<Command>> {
-    let batches = vec((1..=6_u64, location(world), eta()), 2..=3);
-    let promise = (order(), 3..=12_u64, terms(world), option::weighted(0.3, hold()));
-    (line_of(world), batches, promise).prop_map(|(of, batches, (order_id, units, terms, hold))| {
+    let batches = vec((1..=8_u64, location(world), eta()), 2..=3);
+    let promise = (order(), 2..=12_u64, terms(world), option::weighted(0.4, hold()));
+    let shrinks = option::weighted(0.5, (1..=3, 0..=2_u64));
+    (line_of(world), batches, promise, shrinks).prop_map(|(of, batches, (order_id, units, terms, hold), shrinks)| {
         let create = batches.into_iter().enumerate().map(|(at, (units, location, eta))| {
             let reference = BatchRef::new(format!("b{}", at + 1)).expect("a reference");
             let (sku, qty) = (of.sku.clone(), BatchQuantity::new(units).expect("a quantity"));
             Command::CreateBatch(CreateBatch { sku, reference, qty, eta, expires_on: None, location })
         });
+        // What is held is little enough to find another place.
+        let units = if hold.is_some() { units.min(4) } else { units };
         let line = (of.sku.clone(), of.line.clone(), qty(units), terms);
         let mut allocate = Allocate::new(order_id, [line]).expect("it is a single line");
         allocate.when_short = if hold.is_some() { WhenShort::Partial } else { WhenShort::Backorder };
         allocate.hold = hold;
-        create.chain([Command::Allocate(allocate)]).collect()
+        let shrink = shrinks.map(|(at, units)| {
+            let (sku, qty) = (of.sku.clone(), BatchQuantity::new(units).expect("a quantity"));
+            let reference = BatchRef::new(format!("b{at}")).expect("a reference");
+            Command::ChangeBatchQuantity(ChangeBatchQuantity { sku, reference, qty })
+        });
+        create.chain([Command::Allocate(allocate)]).chain(shrink).collect()
     })
 }

@@ -15,8 +15,8 @@ impl Stock {
             batch.expired = batch.is_over(days);
         }
         self.check(|_| true, days);
-        // Batches that are late are awaited for another day now, and more can be promised of them together than of each.
         if self.looked_at.as_ref() != Some(days) {
+            // Batches that are late are awaited for one day now, so that more can be promised of each than on the days they were due.
             self.serve(days);
         }
         self.settle(days);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use allocation_domain::{BatchRef, Calendar, LineKey, Split};
 
 use super::{Batch, BatchView, Group, Line, LineView, Place, ProductView, Stock};
+use crate::shelves::{Offer, Shelves};
 
 impl Stock {
     pub(super) fn line_view(line: &Line) -> LineView {
@@ -71,11 +72,12 @@ impl Stock {
     /// What must be true after every command.
     pub(crate) fn invariants(&self, days: &Calendar) -> Result<(), String> {
         let shelves = self.shelves(days);
-        for (reference, batch) in &self.batches {
+        for offer in &shelves.offers {
+            let (reference, batch) = (&offer.reference, &self.batches[&offer.reference]);
             self.nothing_is_in_two_places(reference, batch)?;
             self.nothing_is_in_what_has_expired(reference, batch, days)?;
             // On every date: no more is promised from what will have come than will have come.
-            let day = shelves.arrival(&self.offer(reference, days));
+            let day = shelves.arrival(offer);
             let come = shelves.offers.iter().filter(|offer| shelves.arrival(offer) <= day);
             let (have, promised) = come.fold((0, 0), |(have, promised), offer| {
                 (have + self.usable(&offer.reference), promised + self.in_batch(&offer.reference))
@@ -87,9 +89,9 @@ impl Stock {
         for (key, line) in &self.lines {
             let name = format!("line {} of order {}", key.line, key.order_id);
             self.is_where_it_may_be(line).map_err(|what| format!("{name} {what}"))?;
-            self.is_of_use(line, days).map_err(|what| format!("{name} {what}"))?;
+            self.is_of_use(line, &shelves).map_err(|what| format!("{name} {what}"))?;
         }
-        self.nobody_waits_in_vain(days)
+        self.nobody_waits_in_vain(&shelves)
     }
 
     pub(super) fn nothing_is_in_two_places(&self, reference: &BatchRef, batch: &Batch) -> Result<(), String> {
@@ -133,14 +135,15 @@ impl Stock {
     }
 
     /// Rule 7, once what is due was done that day.
-    pub(super) fn is_of_use(&self, line: &Line, days: &Calendar) -> Result<(), String> {
-        let mut places = line.units.iter().filter_map(|unit| unit.place.batch());
-        let (choice, shelves) = (self.choice(line), self.shelves(days));
-        match places.find(|reference| !choice.keeps(&shelves, &self.offer(reference, days))) {
-            Some(reference) if self.looked_at.as_ref() == Some(days) => {
-                Err(format!("is in {reference}, which is not of use for long enough"))
-            }
-            _ => Ok(()),
+    pub(super) fn is_of_use(&self, line: &Line, shelves: &Shelves) -> Result<(), String> {
+        if self.looked_at.as_ref() != Some(&shelves.days) {
+            return Ok(());
+        }
+        let choice = self.choice(line);
+        let has = |offer: &Offer| line.count(|place| place.batch() == Some(&offer.reference)) > 0;
+        match shelves.offers.iter().find(|offer| !choice.keeps(shelves, offer) && has(offer)) {
+            Some(offer) => Err(format!("is in {}, which is not of use for long enough", offer.reference)),
+            None => Ok(()),
         }
     }
 
@@ -166,6 +169,10 @@ impl Stock {
         if view.placements.keys().any(|reference| !self.batches.contains_key(reference)) {
             return Err("is in a batch that is none".to_owned());
         }
+        let choice = self.choice_for(&line.terms);
+        if view.placements.keys().any(|reference| choice.rank(&self.batches[reference].location).is_none()) {
+            return Err("is at a location that it does not accept".to_owned());
+        }
         let has_arrived = |reference: &BatchRef| self.batches.get(reference).is_some_and(|batch| batch.eta.is_none());
         let locked_in = |reference: &BatchRef| line.count(|place| *place == Place::Locked(reference.clone())) > 0;
         let left = view.placements.keys().filter(|reference| locked_in(reference)).chain(view.shipped.keys());
@@ -185,11 +192,10 @@ impl Stock {
 
     /// Rule 10, looked at batch by batch: is there one from which somebody who waits could have a part? What can be promised may be more
     /// on another day, when several batches that are late are awaited for the same day.
-    pub(super) fn nobody_waits_in_vain(&self, days: &Calendar) -> Result<(), String> {
-        if self.looked_at.as_ref() != Some(days) {
+    pub(super) fn nobody_waits_in_vain(&self, shelves: &Shelves) -> Result<(), String> {
+        if self.looked_at.as_ref() != Some(&shelves.days) {
             return Ok(());
         }
-        let shelves = self.shelves(days);
         for Group { line, units, .. } in self.groups(|_, _| true, |place| *place == Place::Queue) {
             let choice = self.choice(&self.lines[&line]);
             let enough = match choice.terms.split {
@@ -199,7 +205,7 @@ impl Stock {
             };
             for offer in &shelves.offers {
                 let promisable = shelves.promisable(offer);
-                if promisable >= enough && choice.allows(&shelves, offer) {
+                if promisable >= enough && choice.allows(shelves, offer) {
                     let (order, reference) = (&line.order_id, &offer.reference);
                     return Err(format!("{units} units of {order} wait, and {reference} has {promisable} to give"));
                 }
