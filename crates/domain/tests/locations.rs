@@ -176,6 +176,31 @@ fn a_later_date_lets_a_line_go_to_another_location_if_all_of_it_goes() {
     assert_eq!([bench.at("o1"), bench.at("o2")], ["3 in b", "2 in b"]);
 }
 
+#[test]
+fn what_has_just_moved_binds_the_rest_to_its_location() {
+    let mut bench = Bench::with_at(&[("south", "p", 1, Some(5)), ("south", "q", 2, Some(3))]);
+    bench.ask("o1", ask(3)).unwrap();
+    bench.create_at("north", "r", 2, None).unwrap();
+    bench.recount("q", 3).unwrap();
+    bench.improve();
+    assert_eq!(bench.at("o1"), "3 in q");
+}
+
+#[test]
+fn a_line_that_changed_places_to_another_location_moves_to_earlier_stock_only_there() {
+    let mut bench = Bench::with_at(&[("south", "b", 3, None), ("north", "c", 1, Some(2))]);
+    bench.ask("o1", ask(3)).unwrap();
+    bench.ask("o2", ask(1)).unwrap();
+    bench.ship_from("b", "o2", 1).unwrap();
+    assert_eq!(bench.at("o1"), "2 in b, 1 in c");
+    bench.create_at("south", "d", 1, None).unwrap();
+    bench.improve();
+    assert_eq!(bench.at("o1"), "2 in b, 1 in c");
+    bench.create_at("north", "e", 1, None).unwrap();
+    bench.improve();
+    assert_eq!(bench.at("o1"), "2 in b, 1 in e");
+}
+
 // ---- Where a batch is ----
 
 #[test]
@@ -434,6 +459,17 @@ fn nothing_happens_on_the_day_on_which_a_batch_is_overdue() {
     assert_eq!((bench.at("o1").as_str(), bench.product().available()), ("2 in a", 3));
 }
 
+#[test]
+fn nobody_changes_places_into_a_batch_that_is_given_up() {
+    let mut bench = Bench::with(&[("a", 2, None), ("late", 2, Some(0))]);
+    bench.set(given_up_after(0));
+    bench.ask("o1", ask(2)).unwrap();
+    bench.ask("o2", ask(2)).unwrap();
+    bench.wait(Duration::days(1));
+    assert!(matches!(bench.ship_from("a", "o2", 2), Err(Rejection::TooMany { .. })));
+    assert_eq!(bench.at("o1"), "2 in a");
+}
+
 // ---- What day it is there ----
 
 #[test]
@@ -475,4 +511,16 @@ fn what_lies_where_it_is_tomorrow_is_ready_tomorrow() {
     assert_eq!(bench.ask("o2", ask(1).from(&["auckland", "default"])).unwrap(), "1 in b");
     assert_eq!((bench.product().available_to_promise(day(0)), bench.product().available_to_promise(day(1))), (4, 9));
     assert_eq!(bench.product().available(), 9);
+}
+
+#[test]
+fn nothing_is_earlier_than_what_is_on_hand_though_it_be_tomorrow_there() {
+    let mut bench = Bench::new();
+    bench.clocks("auckland", 13);
+    bench.create_at("auckland", "a", 5, None).unwrap();
+    bench.ask("o1", ask(2)).unwrap();
+    bench.create("b", 5, None).unwrap();
+    bench.wait(Duration::hours(4));
+    assert_eq!(bench.improve(), Outcome::Same);
+    assert_eq!(bench.at("o1"), "2 in a");
 }
