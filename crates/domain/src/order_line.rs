@@ -141,9 +141,14 @@ impl Terms {
         self.locations.as_ref().map_or(Some(0), |accepted| accepted.rank(location))
     }
 
-    /// Whether units that arrive on this day can be promised in time: a promise is for no day before `not_before`.
+    /// The day on which the line could have units that arrive on this day: a promise is for no day before `not_before`.
+    pub fn ready(&self, arrival: Date) -> Date {
+        self.not_before.map_or(arrival, |not_before| arrival.max(not_before))
+    }
+
+    /// Whether units that arrive on this day can be promised in time.
     pub fn allow(&self, arrival: Date) -> bool {
-        self.by.is_none_or(|by| arrival.max(self.not_before.unwrap_or(arrival)) <= by)
+        self.by.is_none_or(|by| self.ready(arrival) <= by)
     }
 }
 

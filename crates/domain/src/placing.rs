@@ -1,7 +1,7 @@
 //! Which batches a line's units come from: rules 2 to 7, 19 and 25.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use time::Date;
 
@@ -110,12 +110,13 @@ impl Choice<'_> {
                 units = units.min(promisable);
             }
             if units > 0 {
-                let ready = ready(batch, self.terms, self.calendar);
+                let ready = self.terms.ready(arrival);
                 let Batch { expires_on, arrived, .. } = *batch;
                 offers.push(Offer { at, free: units, arrival, ready, expires_on, arrived, location, rank });
             }
         }
         offers.sort_by_key(|offer| Strategy::Earliest.order(offer));
+        budget.leave_out_what_is_never_reached(&offers);
         (offers, budget)
     }
 
@@ -170,15 +171,12 @@ impl Choice<'_> {
 
     /// From these offers, which are by the day that they are ready.
     fn in_parts(&self, offers: &[Offer<'_>], budget: &Budget<'_>, wanted: u64, least: u64) -> Option<Found> {
-        let most = |offers: &[Offer<'_>], n| most(offers, n, least, true, budget);
-        let covering = if self.strategy == Strategy::FewestSplits {
-            let fewest = (1..=offers.len()).find(|n| most(offers, *n) >= wanted);
-            fewest.and_then(|n| ends_of_days(offers).find(|end| most(&offers[..*end], n) >= wanted))
-        } else if budget.is_unlimited() {
-            covered(offers, wanted, least)
+        let parts = if self.strategy == Strategy::FewestSplits {
+            parts_needed(offers, wanted, least, budget)
         } else {
-            ends_of_days(offers).find(|end| most(&offers[..*end], *end) >= wanted)
+            Some(offers.len())
         };
+        let covering = parts.and_then(|parts| covered(offers, parts, wanted, least, budget));
         let mut in_time = offers[..covering.unwrap_or(offers.len())].to_vec();
         in_time.sort_by_key(|offer| (offer.rank, self.strategy.order(offer)));
         let mut chosen = if covering.is_some() {
@@ -206,15 +204,13 @@ impl Choice<'_> {
 
 /// The day on which a line on these terms could have its units from a batch.
 pub(crate) fn ready(batch: &Batch, terms: &Terms, calendar: &Calendar) -> Date {
-    let arrival = batch.arrival(calendar);
-    terms.not_before.map_or(arrival, |not_before| arrival.max(not_before))
+    terms.ready(batch.arrival(calendar))
 }
 
 /// Whether a line on these terms may have units of a batch (rules 5 to 7).
 pub(crate) fn may_have(batch: &Batch, terms: &Terms, min_days: u16, calendar: &Calendar) -> bool {
-    let arrival = batch.arrival(calendar);
-    let ready = terms.not_before.map_or(arrival, |not_before| arrival.max(not_before));
-    terms.allow(arrival) && batch.keeps(ready, min_days) && terms.rank(&batch.location).is_some()
+    let ready = ready(batch, terms, calendar);
+    terms.by.is_none_or(|by| ready <= by) && batch.keeps(ready, min_days) && terms.rank(&batch.location).is_some()
 }
 
 /// How many of the offers are ready by each day on which any is.
@@ -223,26 +219,35 @@ fn ends_of_days(offers: &[Offer<'_>]) -> impl Iterator<Item = usize> {
     (1..=offers.len()).filter(ends)
 }
 
-/// How many of the offers are ready by the earliest day that covers it, where there is no safety stock.
-fn covered(offers: &[Offer<'_>], wanted: u64, least: u64) -> Option<usize> {
-    let (mut large, mut small, mut from) = (0, 0, 0);
+/// How many of the offers are ready by the earliest day on which so many of them cover it.
+fn covered(offers: &[Offer<'_>], parts: usize, wanted: u64, least: u64, budget: &Budget<'_>) -> Option<usize> {
+    let (mut free, mut from) = (0, 0);
     ends_of_days(offers).find(|end| {
-        for offer in &offers[from..*end] {
-            if offer.free < least {
-                small = offer.free.max(small);
-            } else {
-                large += offer.free;
-            }
-        }
+        free += offers[from..*end].iter().map(|offer| offer.free).sum::<u64>();
         from = *end;
-        large + small >= wanted
+        // Saves looking closer at days on which there is too little in any case.
+        free >= wanted && most(&offers[..*end], parts, least, true, budget) >= wanted
     })
+}
+
+/// How many of the offers it takes at least to cover it.
+fn parts_needed(offers: &[Offer<'_>], wanted: u64, least: u64, budget: &Budget<'_>) -> Option<usize> {
+    let mut sum = 0;
+    for (nth, room) in largest_first(offers, budget).enumerate() {
+        sum += room;
+        if sum >= wanted {
+            return Some(nth + 1);
+        }
+        if room < least {
+            break;
+        }
+    }
+    None
 }
 
 /// The smallest number of offers that cover it, with what each has room for; of such, the first in their order.
 fn fewest<'a>(offers: &[Offer<'a>], wanted: u64, least: u64, budget: &Budget<'_>) -> Vec<(Offer<'a>, u64)> {
-    let mut slots =
-        (1..=offers.len()).find(|n| most(offers, *n, least, true, budget) >= wanted).unwrap_or(offers.len());
+    let mut slots = parts_needed(offers, wanted, least, budget).unwrap_or(offers.len());
     let (mut left, mut small_may, mut budget) = (wanted, true, budget.clone());
     let mut chosen = Vec::with_capacity(slots);
     for (at, offer) in offers.iter().enumerate() {
@@ -280,28 +285,31 @@ fn all_large<'a>(offers: &[Offer<'a>], least: u64, budget: &Budget<'_>) -> Vec<(
 
 /// The most that `n` of them have together. What is too small to be a part but the remainder may be one of them, or none.
 fn most(offers: &[Offer<'_>], n: usize, least: u64, small_may: bool, budget: &Budget<'_>) -> u64 {
-    if !budget.is_unlimited() {
-        return most_within(offers, n, least, small_may, budget);
-    }
-    let mut large: Vec<u64> = offers.iter().map(|offer| offer.free).filter(|free| *free >= least).collect();
-    large.sort_unstable_by_key(|free| Reverse(*free));
-    let small = offers.iter().map(|offer| offer.free).filter(|free| *free < least).max();
-    let small = small.filter(|_| small_may && large.len() < n).unwrap_or(0);
-    large.iter().take(n).sum::<u64>() + small
-}
-
-/// The same within a budget: whoever has most room goes first.
-fn most_within(offers: &[Offer<'_>], n: usize, least: u64, small_may: bool, budget: &Budget<'_>) -> u64 {
-    let (mut budget, mut rest, mut sum) = (budget.clone(), offers.to_vec(), 0);
-    for _ in 0..n {
-        let best = rest.iter().enumerate().map(|(at, offer)| (budget.room(offer), at)).max();
-        let Some((room, at)) = best.filter(|(room, _)| *room > 0) else { break };
-        let offer = rest.swap_remove(at);
+    let mut sum = 0;
+    for room in largest_first(offers, budget).take(n) {
         if room < least {
             return if small_may { sum + room } else { sum };
         }
-        budget.take(&offer, room);
         sum += room;
     }
     sum
+}
+
+/// What each has room for when whoever has most is taken first.
+fn largest_first<'o>(offers: &'o [Offer<'o>], budget: &Budget<'o>) -> impl Iterator<Item = u64> + use<'o> {
+    let mut budget = budget.clone();
+    let mut waiting: BinaryHeap<(u64, usize)> =
+        offers.iter().enumerate().map(|(at, offer)| (budget.room(offer), at)).collect();
+    std::iter::from_fn(move || {
+        loop {
+            let (room, at) = waiting.pop().filter(|(room, _)| *room > 0)?;
+            // Others may have taken some of it since; room only gets less.
+            let now = budget.room(&offers[at]);
+            if now == room {
+                budget.take(&offers[at], room);
+                return Some(room);
+            }
+            waiting.push((now, at));
+        }
+    })
 }

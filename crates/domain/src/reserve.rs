@@ -53,8 +53,30 @@ impl<'a> Budget<'a> {
         }
     }
 
-    pub(crate) fn is_unlimited(&self) -> bool {
-        self.limits.is_empty()
+    /// Leaves out limits that nothing made of these offers can reach: there are as many as days on which something arrives, and hardly ever is there
+    /// more than the first of a location left.
+    pub(crate) fn leave_out_what_is_never_reached(&mut self, offers: &[Offer<'_>]) {
+        self.limits.sort_by_key(|limit| (limit.location, limit.day));
+        let mut kept: Vec<Limit<'a>> = Vec::with_capacity(1);
+        for limit in self.limits.drain(..) {
+            let counted = || offers.iter().filter(|offer| limit.counts(offer));
+            // What another limit lets through at most, and all that this one counts beside it.
+            let most_beside = |other: &Limit<'_>| {
+                let beside = counted().filter(|offer| !other.counts(offer));
+                other.left + beside.map(|offer| offer.free).sum::<u64>()
+            };
+            // It is asked of all that it counts only if that arrives on its very day.
+            let always_asked = |other: &&Limit<'_>| {
+                let counts = |offer: &&Offer<'_>| other.counts(offer);
+                offers.iter().filter(counts).all(|offer| offer.arrival == other.day)
+            };
+            let first = kept.iter().find(|other| other.location == limit.location).filter(always_asked);
+            let most = first.map_or_else(|| counted().map(|offer| offer.free).sum(), most_beside);
+            if most > limit.left {
+                kept.push(limit);
+            }
+        }
+        self.limits = kept;
     }
 
     /// How many units can still be had from an offer.
