@@ -322,6 +322,19 @@ fn the_parts_of_a_line_leave_the_safety_stock_together() {
 }
 
 #[test]
+fn a_line_in_a_thousand_parts_is_found_though_safety_stock_is_kept_back_from_them() {
+    let names: Vec<String> = (1..=1_000).map(|nth| format!("b{nth:04}")).collect();
+    let stock: Vec<(&str, u64, Option<i64>)> =
+        names.iter().zip(1..).map(|(name, day)| (name.as_str(), 2, Some(day))).collect();
+    let mut bench = Bench::with(&stock);
+    bench.set(keep(&[("default", 3)]));
+    let line = bench.ask("o1", ask(1_500)).unwrap();
+    // Of the second only one can be promised, which would make it a part more.
+    assert!(line.starts_with("2 in b0003, 2 in b0004, ") && line.ends_with(", 2 in b0752"), "{line}");
+    assert_eq!(line.split(", ").count(), 750);
+}
+
+#[test]
 fn lines_of_one_request_leave_the_safety_stock_together() {
     let mut bench = Bench::with(&[("a", 6, None)]);
     bench.set(keep(&[("default", 2)]));
