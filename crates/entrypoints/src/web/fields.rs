@@ -10,7 +10,7 @@ use allocation_domain::{
     AdjustmentKind, BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, Location, OrderId, Quantity,
     Reason, Seniority, Sku, Strategy,
 };
-use allocation_service_layer::wire::{OVER_LOCATIONS, parse_date};
+use allocation_service_layer::wire::parse_date;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -95,25 +95,6 @@ impl Parse for i32 {
             _ => None,
         };
         number.ok_or_else(|| format!("must be a whole number from {} to {}", Self::MIN, Self::MAX))
-    }
-}
-
-/// Whether a line may be split, and over what.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SplitAsked {
-    Never,
-    Parts,
-    OverLocations,
-}
-
-impl Parse for SplitAsked {
-    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
-        match value {
-            Scalar::Truth(false) => Ok(Self::Never),
-            Scalar::Truth(true) => Ok(Self::Parts),
-            Scalar::Text(OVER_LOCATIONS) => Ok(Self::OverLocations),
-            _ => Err(format!("must be true, false or \"{OVER_LOCATIONS}\"")),
-        }
     }
 }
 

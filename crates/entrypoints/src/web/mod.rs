@@ -1,5 +1,6 @@
 //! The web entrypoint: HTTP requests in, commands to the bus, answers out.
 
+mod asked;
 mod batches;
 mod events;
 mod fields;
@@ -11,6 +12,7 @@ mod orders;
 mod original;
 mod problem;
 mod products;
+mod quotes;
 mod transfers;
 
 use std::ops::Deref;
@@ -131,6 +133,7 @@ fn documented() -> OpenApiRouter<WebState> {
         .merge(movements::routes())
         .merge(batches::routes())
         .merge(orders::routes())
+        .merge(quotes::routes())
         .merge(floor::routes())
         .merge(transfers::routes())
         .merge(events::routes())

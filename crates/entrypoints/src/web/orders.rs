@@ -1,28 +1,22 @@
-//! Orders and their lines.
+//! Orders and their lines: what is promised, read, changed and cancelled.
 
-use std::collections::BTreeMap;
-
-use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
-use allocation_domain::{
-    Command, Eta, HoldSeconds, LineId, LineKey, Location, Locations, OrderId, Quantity, Shipped, Sku, Split, Terms,
-};
+use allocation_domain::commands::{ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
+use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Shipped, Sku};
 use allocation_service_layer::Message;
-use allocation_service_layer::views::{self, AvailabilityAt, AvailabilityView, LineView, PlacementView};
+use allocation_service_layer::views::{self, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use time::Date;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{
-    Body, Days, Faults, Field, ListField, PathFields, QueryFields, QueryQuantity, SplitAsked, Unknown,
-};
+use super::asked::{OrderRequest, SplitName, allocate};
+use super::fields::{Body, Faults, Field, PathFields, QueryFields, Unknown};
 use super::problem::{BodyProblems, Problem};
-use super::{Caused, MAX_LINES, WebState};
+use super::{Caused, WebState};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
@@ -30,180 +24,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(confirm_order))
         .routes(routes!(extend_order))
         .routes(routes!(patch_line, delete_line))
-        .routes(routes!(post_quote))
-        .routes(routes!(get_availability))
-}
-
-/// What an order asks for. What is said of the order holds for each line that does not say otherwise.
-#[derive(Deserialize, ToSchema)]
-struct OrderRequest {
-    /// 1 to 1,000 lines. Lines for the same SKU and `line` are added up.
-    #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 1000)]
-    lines: Option<Vec<LineRequest>>,
-    /// What to do when there is not enough: `reject` promises nothing, `partial` what there is and drops the rest, `backorder` what there is
-    /// and queues the rest.
-    #[serde(default)]
-    #[schema(value_type = String, default = "reject", example = "reject")]
-    when_short: Field<WhenShort>,
-    /// Promise for so many seconds only, unless confirmed: 1 to 2,592,000. Holds never wait.
-    #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 2_592_000_u64)]
-    hold_seconds: Field<HoldSeconds>,
-    #[serde(flatten)]
-    terms: TermsRequest,
-}
-
-/// What placements must obey.
-#[derive(Deserialize, ToSchema)]
-struct TermsRequest {
-    /// Who goes first: higher before lower.
-    #[serde(default)]
-    #[schema(value_type = i32, default = 0)]
-    priority: Field<i32>,
-    /// The latest day it may be promised for, inclusive; null: any.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
-    by: Field<Eta>,
-    /// The day it is wanted, and no earlier; null: at once.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
-    not_before: Field<Eta>,
-    /// Whether a line may have its units from several batches: at one location, or with `locations` at several.
-    #[serde(default)]
-    #[schema(value_type = SplitName, default = true)]
-    split: Field<SplitAsked>,
-    /// No part but the remainder is smaller than this.
-    #[serde(default)]
-    #[schema(value_type = u64, default = 1, minimum = 1, maximum = 1_000_000_000_u64)]
-    min_split: Field<Quantity>,
-    /// For how many days its units must be of use from the day they are ready, 0 to 3,650; left out: as the product says.
-    #[serde(default)]
-    #[schema(value_type = u16, maximum = 3_650)]
-    min_days: Field<Days>,
-    /// The locations it accepts, in order of preference, 1 to 64; null: any.
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 64)]
-    locations: ListField<Location>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// `true`: in parts at one location; `false`: whole; `locations`: in parts at several.
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[serde(untagged)]
-enum SplitName {
-    /// In parts at one location, or not.
-    Flag(bool),
-    /// In parts at several locations.
-    Over(OverLocations),
-}
-
-/// At several locations.
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum OverLocations {
-    /// The word for it.
-    Locations,
-}
-
-impl From<Split> for SplitName {
-    fn from(split: Split) -> Self {
-        match split {
-            Split::Never => Self::Flag(false),
-            Split::Parts(_) => Self::Flag(true),
-            Split::OverLocations(_) => Self::Over(OverLocations::Locations),
-        }
-    }
-}
-
-/// Locations in order of preference, each with its fault.
-fn locations(faults: &mut Faults, name: &str, given: Vec<Field<Location>>) -> Option<Locations> {
-    let mut good = Vec::with_capacity(given.len());
-    let mut all_good = true;
-    for (at, location) in given.into_iter().enumerate() {
-        match faults.required(format!("{name}[{at}]"), location) {
-            Some(location) => good.push(location),
-            None => all_good = false,
-        }
-    }
-    match Locations::new(good) {
-        Ok(locations) => Some(locations),
-        Err(error) => {
-            if all_good {
-                faults.add(name, error.to_string());
-            }
-            None
-        }
-    }
-}
-
-impl TermsRequest {
-    /// What is said, on top of `usual`.
-    fn read(self, faults: &mut Faults, prefix: &str, usual: Terms) -> Terms {
-        if !self.unknown.is_empty() {
-            faults.unknown(prefix, &self.unknown);
-        }
-        let mut terms = usual;
-        let name = |field: &str| format!("{prefix}{field}");
-        if !matches!(self.priority, Field::Missing) {
-            terms.priority = faults.required(name("priority"), self.priority).unwrap_or_default();
-        }
-        if !matches!(self.by, Field::Missing) {
-            terms.by = faults.required(name("by"), self.by).flatten();
-        }
-        if !matches!(self.not_before, Field::Missing) {
-            terms.not_before = faults.required(name("not_before"), self.not_before).flatten();
-        }
-        if terms.by.zip(terms.not_before).is_some_and(|(by, not_before)| by < not_before) {
-            faults.add(name("by"), "must not be earlier than not_before");
-        }
-        if let Some(Days(days)) = faults.optional(name("min_days"), self.min_days) {
-            terms.min_days = Some(days);
-        }
-        match self.locations {
-            ListField::Missing => {}
-            ListField::Null => terms.locations = None,
-            ListField::Given(given) => terms.locations = locations(faults, &name("locations"), given),
-            ListField::Bad => faults.add(name("locations"), "must be a list of texts, or null"),
-        }
-        if matches!((&self.split, &self.min_split), (Field::Missing, Field::Missing)) {
-            return terms;
-        }
-        let least = faults.optional(name("min_split"), self.min_split);
-        let usual = terms.split;
-        terms.split = match faults.optional(name("split"), self.split) {
-            Some(SplitAsked::Never) if least.is_some() => {
-                faults.add(name("min_split"), "has no meaning without split");
-                Split::Never
-            }
-            Some(SplitAsked::Never) => Split::Never,
-            Some(SplitAsked::OverLocations) => Split::OverLocations(least.unwrap_or(usual.least())),
-            None if matches!(usual, Split::OverLocations(_)) => Split::OverLocations(least.unwrap_or(usual.least())),
-            Some(SplitAsked::Parts) | None => Split::Parts(least.unwrap_or(usual.least())),
-        };
-        terms
-    }
-}
-
-/// What a line asks for.
-#[derive(Deserialize, ToSchema)]
-struct LineRequest {
-    /// The product.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    sku: Field<Sku>,
-    /// Tells lines for one SKU apart.
-    #[serde(default)]
-    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
-    line: Field<LineId>,
-    /// Units, 1 to 1,000,000,000.
-    #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    #[serde(flatten)]
-    terms: TermsRequest,
 }
 
 /// For how long a hold is to last from now.
@@ -249,35 +69,6 @@ pub(super) struct Order {
     order_id: String,
     /// Its lines, by SKU.
     lines: Vec<Line>,
-}
-
-/// What an order would be promised.
-#[derive(Serialize, ToSchema)]
-struct Quote {
-    /// Its lines, by SKU, as they would be.
-    lines: Vec<QuotedLine>,
-}
-
-/// What a line would be promised.
-#[derive(Serialize, ToSchema)]
-struct QuotedLine {
-    /// The product.
-    sku: String,
-    /// Which of the order's lines for it.
-    line: String,
-    /// Units asked for.
-    requested: u64,
-    /// Units that would have a placement.
-    placed: u64,
-    /// Units that would wait.
-    backordered: u64,
-    /// Units that would be dropped.
-    dropped: u64,
-    /// When all of it would be ready to ship; null while anything would wait.
-    #[schema(format = Date)]
-    promised_date: Option<String>,
-    /// Where its units would be.
-    placements: Vec<Placement>,
 }
 
 /// A line: what was asked for, and where its units are.
@@ -343,7 +134,7 @@ pub(super) struct Line {
 
 /// A line's units in one batch.
 #[derive(Serialize, ToSchema)]
-struct Placement {
+pub(super) struct Placement {
     /// The batch.
     batch: String,
     /// Where that is, or will be.
@@ -366,45 +157,6 @@ struct ShipmentOfLine {
     qty: u64,
     /// Of these, units that have come back.
     returned: u64,
-}
-
-/// From when units can be promised, and how many by which day.
-#[derive(Serialize, ToSchema)]
-struct Availability {
-    /// The product.
-    sku: String,
-    /// Units asked about.
-    qty: u64,
-    /// The day on which all of them are ready to ship; null: not to be had.
-    #[schema(format = Date)]
-    ready: Option<String>,
-    /// Where they would come from: as many as are to be had.
-    placements: Vec<Placement>,
-    /// Units that can be promised today.
-    available: u64,
-    /// Units that can be promised by each day on which there are more than before.
-    atp: Vec<AvailableBy>,
-    /// The same, location by location.
-    locations: BTreeMap<String, AvailableAt>,
-}
-
-/// How many units can be promised from a location, and by which day.
-#[derive(Serialize, ToSchema)]
-struct AvailableAt {
-    /// Units that can be promised today.
-    available: u64,
-    /// Units that can be promised by each day on which there are more than before.
-    atp: Vec<AvailableBy>,
-}
-
-/// Units that can be promised by a day.
-#[derive(Serialize, ToSchema)]
-struct AvailableBy {
-    /// The day.
-    #[schema(format = Date)]
-    date: String,
-    /// Units.
-    qty: u64,
 }
 
 impl From<PlacementView> for Placement {
@@ -451,90 +203,8 @@ impl From<LineView> for Line {
     }
 }
 
-impl From<LineView> for QuotedLine {
-    fn from(view: LineView) -> Self {
-        Self {
-            sku: view.sku.to_string(),
-            line: view.key.line.to_string(),
-            requested: view.requested,
-            placed: view.held + view.allocated,
-            backordered: view.backordered,
-            dropped: view.dropped,
-            promised_date: view.promised_date.map(date_text),
-            placements: view.placements.into_iter().map(Placement::from).collect(),
-        }
-    }
-}
-
-impl From<AvailabilityView> for Availability {
-    fn from(view: AvailabilityView) -> Self {
-        Self {
-            sku: view.sku.to_string(),
-            qty: view.qty,
-            ready: view.ready.map(date_text),
-            placements: view.placements.into_iter().map(Placement::from).collect(),
-            available: view.available,
-            atp: available_by(view.atp),
-            locations: view
-                .locations
-                .into_iter()
-                .map(|AvailabilityAt { location, available, atp }| {
-                    (location.to_string(), AvailableAt { available, atp: available_by(atp) })
-                })
-                .collect(),
-        }
-    }
-}
-
-fn available_by(atp: Vec<(Date, u64)>) -> Vec<AvailableBy> {
-    atp.into_iter().map(|(date, qty)| AvailableBy { date: date_text(date), qty }).collect()
-}
-
 pub(super) fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
     Order { order_id: order_id.to_string(), lines: lines.into_iter().map(Line::from).collect() }
-}
-
-fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<Allocate> {
-    let usual = body.terms.read(faults, "", Terms::default());
-    let when_short = faults.optional("when_short", body.when_short).unwrap_or_default();
-    let hold = faults.optional("hold_seconds", body.hold_seconds);
-    if hold.is_some() && when_short == WhenShort::Backorder {
-        faults.add("hold_seconds", "can't be combined with when_short backorder: holds never wait");
-    }
-    let lines = body.lines.unwrap_or_default();
-    if lines.is_empty() || lines.len() > MAX_LINES {
-        faults.add("lines", format!("must be a list of 1 to {MAX_LINES} lines"));
-        return None;
-    }
-    let mut good = Vec::with_capacity(lines.len());
-    for (at, line) in lines.into_iter().enumerate() {
-        let plain = line.terms.is_empty();
-        let usual = usual.clone();
-        let terms = if plain { usual } else { line.terms.read(faults, &format!("lines[{at}]."), usual) };
-        match (line.sku, line.qty, line.line) {
-            (Field::Good(sku), Field::Good(qty), Field::Missing) => good.push((sku, LineId::default(), qty, terms)),
-            (Field::Good(sku), Field::Good(qty), Field::Good(line)) => good.push((sku, line, qty, terms)),
-            (sku, qty, line) => {
-                faults.required(format!("lines[{at}].sku"), sku);
-                faults.required(format!("lines[{at}].qty"), qty);
-                faults.optional(format!("lines[{at}].line"), line);
-            }
-        }
-    }
-    let mut order = Allocate::new(order_id, good).map_err(|error| faults.add("lines", error.to_string())).ok()?;
-    (order.when_short, order.hold) = (when_short, hold);
-    Some(order)
-}
-
-impl TermsRequest {
-    fn is_empty(&self) -> bool {
-        self.unknown.is_empty()
-            && matches!(self.locations, ListField::Missing)
-            && matches!(
-                (&self.priority, &self.by, &self.not_before, &self.split, &self.min_split, &self.min_days),
-                (Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing, Field::Missing)
-            )
-    }
 }
 
 /// Promises the lines named.
@@ -747,60 +417,4 @@ async fn delete_line(
     let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: Some(sku), line });
     let reply = state.order(Message::new(command, cause)).await?;
     Ok(Json(order(&order_id, reply.lines)))
-}
-
-/// Says what an order would be promised, and promises nothing.
-///
-/// Answers and refuses as `PUT /v1/orders/{order_id}` would for an order that is not known.
-#[utoipa::path(
-    post, path = "/v1/quotes", tag = "orders", request_body = OrderRequest,
-    responses(
-        (status = 200, description = "What it would be promised", body = Quote),
-        (status = 409, description = "Not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
-        BodyProblems
-    )
-)]
-async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest>) -> Result<Json<Quote>, Problem> {
-    let mut faults = Faults::default();
-    let nobody = OrderId::new("quote").map_err(|error| Problem::internal(error.to_string()))?;
-    let asked = allocate(&mut faults, nobody, body);
-    let asked = faults.or(asked)?;
-    let lines = views::quote(state.reader.as_ref(), state.foresight.as_ref(), &asked).await??;
-    Ok(Json(Quote { lines: lines.into_iter().map(QuotedLine::from).collect() }))
-}
-
-/// From when units of a product can be promised, from which batches, and how many by which day.
-#[utoipa::path(
-    get, path = "/v1/availability/{sku}", tag = "orders",
-    params(
-        ("sku" = String, Path, description = "The product"),
-        ("qty" = Option<u64>, Query, description = "Units, 1 to 1,000,000,000; 1 unless said"),
-        ("by" = Option<String>, Query, description = "The latest day, inclusive; any unless said"),
-        ("location" = Option<String>, Query, description = "Only there; anywhere unless said")
-    ),
-    responses(
-        (status = 200, description = "When and from where", body = Availability),
-        (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn get_availability(
-    State(state): State<WebState>,
-    path: PathFields,
-    mut query: QueryFields,
-) -> Result<Json<Availability>, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let QueryQuantity(qty) = query.take(&mut faults, "qty").unwrap_or(QueryQuantity(Quantity::ONE));
-    let by = query.take::<Eta>(&mut faults, "by").flatten();
-    let location = query.take::<Location>(&mut faults, "location");
-    query.finish(&mut faults);
-    let sku = faults.or(sku)?;
-    let only = location.and_then(|location| Locations::new(vec![location]).ok());
-    match views::availability(state.reader.as_ref(), state.foresight.as_ref(), &sku, qty, by, only).await? {
-        Some(view) => Ok(Json(view.into())),
-        None => Err(Problem::unknown(format!("unknown SKU {sku}"))),
-    }
 }
