@@ -3,6 +3,7 @@
 //! The numbers are those of `docs/glossary.md`, by the same names. Readers see what is due as done, and do not store it (rule 13).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
 use allocation_domain::commands::{Allocate, WhenShort};
 use allocation_domain::product::Plan;
@@ -27,20 +28,8 @@ pub struct ProductView {
     pub settings: Settings,
     /// Which of its batches go first.
     pub strategy: Strategy,
-    /// Units of arrived batches.
-    pub on_hand: u64,
-    /// Units of batches that have not arrived.
-    pub incoming: u64,
-    /// Units on hand that are set aside or expired.
-    pub unavailable: u64,
-    /// Units placed for holds.
-    pub held: u64,
-    /// Units allocated to order lines.
-    pub allocated: u64,
-    /// Units on hand that can be promised today.
-    pub available: u64,
-    /// Units that can be promised at all, arrived or not.
-    pub promisable: u64,
+    /// Its numbers, over all locations.
+    pub numbers: Numbers,
     /// Units ordered without a placement.
     pub backordered: u64,
     /// Of these, units that the queue's cap counts.
@@ -51,11 +40,9 @@ pub struct ProductView {
     pub batches: Vec<BatchView>,
 }
 
-/// A product's numbers at one location.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocationView {
-    /// Where.
-    pub location: Location,
+/// Units of a product, everywhere or at one location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbers {
     /// Units of arrived batches.
     pub on_hand: u64,
     /// Units of batches that have not arrived.
@@ -70,6 +57,27 @@ pub struct LocationView {
     pub available: u64,
     /// Units that can be promised at all, arrived or not.
     pub promisable: u64,
+}
+
+impl AddAssign for Numbers {
+    fn add_assign(&mut self, other: Self) {
+        self.on_hand += other.on_hand;
+        self.incoming += other.incoming;
+        self.unavailable += other.unavailable;
+        self.held += other.held;
+        self.allocated += other.allocated;
+        self.available += other.available;
+        self.promisable += other.promisable;
+    }
+}
+
+/// A product's numbers at one location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocationView {
+    /// Where.
+    pub location: Location,
+    /// Its numbers there.
+    pub numbers: Numbers,
     /// What is to be kept there, and what is little.
     pub level: Level,
     /// Whether little is left.
@@ -228,19 +236,16 @@ impl From<&Product> for ProductView {
         let of_batches = product.batches().iter().filter(|batch| batch.is_open()).map(|batch| &batch.location);
         let locations: BTreeSet<&Location> = of_batches.chain(product.settings().levels.keys()).collect();
         let locations: Vec<_> = locations.into_iter().map(|location| LocationView::of(product, location)).collect();
-        let sum = |of: fn(&LocationView) -> u64| locations.iter().map(of).sum();
+        let mut numbers = Numbers::default();
+        for at in &locations {
+            numbers += at.numbers;
+        }
         Self {
             sku: product.sku().clone(),
             version: product.version(),
             settings: product.settings().clone(),
             strategy: product.strategy(),
-            on_hand: sum(|at| at.on_hand),
-            incoming: sum(|at| at.incoming),
-            unavailable: sum(|at| at.unavailable),
-            held: product.held(),
-            allocated: sum(|at| at.allocated),
-            available: sum(|at| at.available),
-            promisable: sum(|at| at.promisable),
+            numbers,
             locations,
             backordered: product.backordered(),
             queued: product.queued(),
@@ -251,19 +256,21 @@ impl From<&Product> for ProductView {
 
 impl LocationView {
     fn of(product: &Product, location: &Location) -> Self {
-        let batches = || product.batches().iter().filter(|batch| batch.location == *location);
-        let sum = |arrived: &[bool], of: fn(&Batch) -> u64| -> u64 {
-            batches().filter(|batch| arrived.contains(&batch.has_arrived())).map(of).sum()
-        };
+        let (available, promisable) = (product.available_at(location), product.promisable_at(location));
+        let mut numbers = Numbers { available, promisable, ..Numbers::default() };
+        for batch in product.batches().iter().filter(|batch| batch.location == *location) {
+            if batch.has_arrived() {
+                numbers.on_hand += batch.quantity.units();
+                numbers.unavailable += batch.unavailable();
+            } else {
+                numbers.incoming += batch.quantity.units();
+            }
+            numbers.held += batch.held;
+            numbers.allocated += batch.allocated;
+        }
         Self {
             location: location.clone(),
-            on_hand: sum(&[true], |batch| batch.quantity.units()),
-            incoming: sum(&[false], |batch| batch.quantity.units()),
-            unavailable: sum(&[true], Batch::unavailable),
-            held: sum(&[true, false], |batch| batch.held),
-            allocated: sum(&[true, false], |batch| batch.allocated),
-            available: product.available_at(location),
-            promisable: product.promisable_at(location),
+            numbers,
             level: product.settings().levels.get(location).copied().unwrap_or_default(),
             low: product.low().contains(location),
         }

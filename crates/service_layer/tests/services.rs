@@ -294,8 +294,8 @@ async fn a_products_numbers_add_up() {
     ])
     .await;
     let view = views::product(&fixture.store, &fixture.bus(), &sku("TABLE")).await.unwrap().unwrap();
-    assert_eq!((view.on_hand, view.incoming, view.allocated), (10, 20, 19));
-    assert_eq!((view.available, view.promisable, view.backordered), (6, 11, 0));
+    assert_eq!((view.numbers.on_hand, view.numbers.incoming, view.numbers.allocated), (10, 20, 19));
+    assert_eq!((view.numbers.available, view.numbers.promisable, view.backordered), (6, 11, 0));
     assert_eq!(view.batches.iter().map(|batch| batch.free).collect::<Vec<_>>(), [6, 5]);
 }
 

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::support::{On, Store, at_once, on_both_stores, real_orders};
+use allocation_testing::real_orders::real_orders;
+
+use crate::support::{On, Store, at_once, on_both_stores};
 
 on_both_stores!(
     a_bad_row_is_reported_skips_its_order_and_the_rest_goes_on,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::support::{On, Service, Store, at_once, later_date, on_both_stores, real_orders};
+use allocation_testing::real_orders::real_orders;
+
+use crate::support::{On, Service, Store, at_once, later_date, on_both_stores};
 
 on_both_stores!(every_promise_is_kept_or_accounted_for_through_cuts_delays_and_cancellations);
 

@@ -2,7 +2,7 @@
 
 use allocation_adapters::system::SystemClock;
 use allocation_service_layer::ports::clock::Clock;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -101,6 +101,26 @@ impl Store {
         let output = child.wait_with_output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Fails the test unless each damage to the tables is named by `verify`, and mended by `repair` so that what is read is as before.
+    pub(crate) async fn assert_mended<T: PartialEq + std::fmt::Debug>(
+        &self,
+        damages: &[(&str, &str)],
+        mut read: impl AsyncFnMut() -> T,
+    ) {
+        let whole = read().await;
+        for (damage, named) in damages {
+            if !self.tamper(damage).await {
+                return;
+            }
+            let found = self.run(&["verify"]).await;
+            let said = String::from_utf8_lossy(&found.stdout);
+            assert!(!found.status.success() && said.contains(named), "{damage}: {said}");
+            assert!(self.run(&["repair", "--apply"]).await.status.success(), "{damage}");
+            self.assert_balanced().await;
+            assert_eq!(read().await, whole, "{damage}");
+        }
     }
 
     /// Changes tables behind the program's back. `false`: this machine has no tool for it.
@@ -556,15 +576,4 @@ pub(crate) async fn from_then_on<T>(instant: &str, mut ask: impl AsyncFnMut() ->
         late.then_some(answer)
     })
     .await
-}
-
-/// Where the real orders are, beside the project: batches and orders; a checkout without them skips what needs them.
-pub(crate) fn real_orders() -> Option<(PathBuf, PathBuf)> {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
-    let files = (folder.join("superstore-batches.csv"), folder.join("superstore-orders.csv"));
-    if files.0.is_file() && files.1.is_file() {
-        return Some(files);
-    }
-    println!("skipped: {} has no superstore-*.csv", folder.display());
-    None
 }

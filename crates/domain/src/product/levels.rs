@@ -113,9 +113,6 @@ impl Product {
 
     /// Says where little is left, and where there is enough again: once each (rule 19).
     pub fn watch_levels(&mut self) {
-        if self.settings.levels.values().all(|level| level.low_stock.is_none()) {
-            return;
-        }
         let watched = self.settings.levels.iter().filter_map(|(location, level)| Some((location, level.low_stock?)));
         let watched: Vec<_> = watched.map(|(location, low_stock)| (location.clone(), low_stock)).collect();
         for (location, LowStock { threshold, restocked }) in watched {

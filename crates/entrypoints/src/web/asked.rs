@@ -149,9 +149,9 @@ impl TermsRequest {
         }
         match self.locations {
             ListField::Missing => {}
-            ListField::Null => terms.locations = None,
+            ListField::Null(()) => terms.locations = None,
             ListField::Given(given) => terms.locations = locations(faults, &name("locations"), given),
-            ListField::Bad => faults.add(name("locations"), "must be a list of texts, or null"),
+            ListField::Bad(_) => faults.add(name("locations"), "must be a list of texts, or null"),
         }
         if matches!((&self.split, &self.min_split), (Field::Missing, Field::Missing)) {
             return terms;

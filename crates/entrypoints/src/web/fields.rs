@@ -347,67 +347,17 @@ impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
     }
 }
 
-/// A field of a body that is a list, each item of it good or bad; reading it never fails either.
-#[derive(Default)]
-pub(crate) enum ListField<T> {
+/// A field of a body that is a list: not there, null, given, or something else.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ListField<T: Parse> {
     #[default]
+    #[serde(skip)]
     Missing,
-    Null,
+    Null(()),
+    #[serde(bound = "")]
     Given(Vec<Field<T>>),
-    Bad,
-}
-
-impl<'de, T: Parse> Deserialize<'de> for ListField<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor(PhantomData))
-    }
-}
-
-struct ListVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Parse> Visitor<'de> for ListVisitor<T> {
-    type Value = ListField<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<ListField<T>, E> {
-        Ok(ListField::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ListField<T>, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(ListField::Given(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ListField<T>, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(ListField::Bad)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<ListField<T>, E> {
-        Ok(ListField::Bad)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<ListField<T>, E> {
-        Ok(ListField::Bad)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<ListField<T>, E> {
-        Ok(ListField::Bad)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<ListField<T>, E> {
-        Ok(ListField::Bad)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<ListField<T>, E> {
-        Ok(ListField::Bad)
-    }
+    Bad(IgnoredAny),
 }
 
 /// A field of a body that has fields of its own, or something else.

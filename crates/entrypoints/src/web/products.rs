@@ -153,9 +153,9 @@ fn levels(
 /// The most locations that a product's settings may name.
 const MAX_LOCATIONS: usize = 1_000;
 
-/// A product's numbers at one location.
+/// Units of a product, everywhere or at one location.
 #[derive(Serialize, ToSchema)]
-struct AtLocation {
+struct Numbers {
     /// Units of arrived batches.
     on_hand: u64,
     /// Units of batches that have not arrived.
@@ -170,6 +170,20 @@ struct AtLocation {
     available: u64,
     /// Units that can be promised at all, arrived or not.
     promisable: u64,
+}
+
+impl From<views::Numbers> for Numbers {
+    fn from(view: views::Numbers) -> Self {
+        let views::Numbers { on_hand, incoming, unavailable, held, allocated, available, promisable } = view;
+        Self { on_hand, incoming, unavailable, held, allocated, available, promisable }
+    }
+}
+
+/// A product's numbers at one location.
+#[derive(Serialize, ToSchema)]
+struct AtLocation {
+    #[serde(flatten)]
+    numbers: Numbers,
     /// Free units that are never promised.
     safety_stock: u64,
     /// What is little; null: nobody is told.
@@ -183,13 +197,7 @@ struct AtLocation {
 impl From<&LocationView> for AtLocation {
     fn from(view: &LocationView) -> Self {
         Self {
-            on_hand: view.on_hand,
-            incoming: view.incoming,
-            unavailable: view.unavailable,
-            held: view.held,
-            allocated: view.allocated,
-            available: view.available,
-            promisable: view.promisable,
+            numbers: view.numbers.into(),
             safety_stock: view.level.safety_stock,
             low_stock: view.level.low_stock.map(|low| low.threshold),
             restocked: view.level.low_stock.map(|low| low.restocked),
@@ -205,20 +213,8 @@ struct Product {
     sku: String,
     /// The sequence number of its last event.
     version: u64,
-    /// Units of arrived batches.
-    on_hand: u64,
-    /// Units of batches that have not arrived.
-    incoming: u64,
-    /// Units on hand that are set aside or expired.
-    unavailable: u64,
-    /// Units placed for holds.
-    held: u64,
-    /// Units allocated to order lines.
-    allocated: u64,
-    /// Units on hand that can be promised today.
-    available: u64,
-    /// Units that can be promised at all, arrived or not.
-    promisable: u64,
+    #[serde(flatten)]
+    numbers: Numbers,
     /// Units ordered without a placement.
     backordered: u64,
     /// Of these, units that the queue's cap counts: those that have waited since they were asked for.
@@ -246,13 +242,7 @@ impl From<ProductView> for Product {
         Self {
             sku: view.sku.to_string(),
             version: view.version,
-            on_hand: view.on_hand,
-            incoming: view.incoming,
-            unavailable: view.unavailable,
-            held: view.held,
-            allocated: view.allocated,
-            available: view.available,
-            promisable: view.promisable,
+            numbers: view.numbers.into(),
             backordered: view.backordered,
             queued: view.queued,
             queue_cap: view.settings.queue_cap,
@@ -560,7 +550,7 @@ async fn list_backlog(State(state): State<WebState>, mut query: QueryFields) -> 
             sku: product.sku.to_string(),
             backordered: product.backordered,
             queued: product.queued,
-            incoming: product.incoming,
+            incoming: product.numbers.incoming,
         })
         .collect();
     Ok(Json(BacklogPage { products, next }))

@@ -144,8 +144,12 @@ macro_rules! store_contract {
             a_batchs_ledger_is_read_from_its_first_event_to_its_last,
             a_ledger_asked_beyond_its_end_is_empty,
             a_product_put_in_place_anew_keeps_its_ledger,
-            a_random_history_goes_as_the_model_says,
         );
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn a_random_history_goes_as_the_model_says() {
+            $crate::contracts::a_random_history_goes_as_the_model_says($fixture).await;
+        }
     };
     ($fixture:path: $($contract:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
