@@ -21,12 +21,14 @@ use super::movements::assert_ledger_agrees;
 use super::{Fixture, Store};
 use crate::shorthand::{location, message};
 
-/// Histories in one store.
-const HISTORIES: u32 = 500;
+/// How many stores there are for them, and histories in each; `SOAK=100` tries them in a hundred times as many stores.
+const STORES: u32 = 5;
+const HISTORIES: u32 = 100;
 
-/// Each history in a world of its own, so that one store serves many of them; `SOAK=100` tries a hundred times as many, each so many in another store.
+/// Each history is in a world of its own, so that one store serves many of them.
 pub async fn a_random_history_goes_as_the_model_says<S: Store>(fixture: impl AsyncFn() -> Fixture<S>) {
-    for _ in 0..std::env::var("SOAK").map_or(1, |soak| soak.parse().expect("SOAK is a number")) {
+    let soak = std::env::var("SOAK").map_or(1, |soak| soak.parse().expect("SOAK is a number"));
+    for _ in 0..STORES * soak {
         try_histories(fixture().await).await;
     }
 }
