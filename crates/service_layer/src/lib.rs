@@ -4,7 +4,7 @@
 //! [`unit_of_work`] that makes one atomic change; the events raised there are handled in the same unit of work until none is left, and
 //! stored with the change. [`group_commit`] puts many commands into one unit of work; that is where the speed comes from.
 //! [`relay`] carries stored events to the outside, after the commit; the [`sweeper`] does what is due of products nobody asks for. [`views`] answers questions and changes nothing;
-//! [`movements`] tells a product's history, unit by unit.
+//! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise.
 //!
 //! **What it may know.** The domain, and the [`ports`] that it defines itself. Not SQL, HTTP or any broker: those are adapters and
 //! entrypoints, one layer out.
