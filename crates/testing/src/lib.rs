@@ -5,7 +5,8 @@
 //!
 //! **How to add…**
 //! - *a contract*: a function in [`contracts`] and its name in [`store_contract!`]; every store then runs it.
-//! - *a server*: a file in [`servers`] that starts it on a free port, in a folder of its own, and stops it with the test process.
+//! - *a server*: a file in [`servers`] that starts it on a free port, in a folder of its own, and stops it with the test process; one whose data
+//!   outlives it has a `Keeper`.
 
 pub mod clock;
 pub mod contracts;

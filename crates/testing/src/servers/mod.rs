@@ -3,8 +3,11 @@
 //! Their programs are taken from the machine, else installed from Debian's packages (saying so; `NO_INSTALL=1` forbids it), else run
 //! through Docker. A server that was running before is never used.
 
+mod keeper;
+mod nats;
 mod postgres;
 mod programs;
+mod rabbitmq;
 mod redis;
 mod smtp;
 
@@ -15,8 +18,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+pub use nats::NatsServer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
 pub use programs::tool;
+pub use rabbitmq::RabbitServer;
 pub use redis::RedisServer;
 pub use smtp::{Mail, SmtpCatcher};
 use tempfile::TempDir;

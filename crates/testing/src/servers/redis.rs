@@ -1,10 +1,10 @@
 //! A throwaway Redis. Its channels know no databases, so a test that publishes has a server of its own.
 
-use std::net::{Ipv4Addr, TcpStream};
-use std::process::Child;
+use std::process::Command;
 
+use super::keeper::{Keeper, Ways, kept};
 use super::programs::{Found, Wanted};
-use super::{end, folder, free_port, supervise};
+use super::{folder, free_port};
 
 const REDIS: Wanted = Wanted {
     program: "redis-server",
@@ -15,58 +15,52 @@ const REDIS: Wanted = Wanted {
 
 /// A server of its own, that can be taken away and brought back.
 pub struct RedisServer {
-    supervisor: Option<Child>,
+    keeper: Keeper,
     port: u16,
 }
 
 impl RedisServer {
-    /// Starts one, and waits until it takes connections.
+    /// Starts one that keeps nothing, and waits until it takes connections.
     pub async fn start() -> Self {
         let mut server = Self::stopped();
         server.bring_back().await;
         server
     }
 
-    /// One that is not running yet, but has its port.
+    /// Starts one that writes each command to its disk, and syncs it every second.
+    pub async fn durable() -> Self {
+        let mut server = Self::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+        server.bring_back().await;
+        server
+    }
+
+    /// One that keeps nothing and is not running yet, but has its port.
     pub fn stopped() -> Self {
-        Self { supervisor: None, port: free_port() }
+        Self::with(&["--appendonly", "no"])
+    }
+
+    fn with(settings: &[&str]) -> Self {
+        let (folder, port) = (folder("redis"), free_port());
+        // Full means that it says so, and never that it forgets what it holds.
+        let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        settings.extend(["--save", "", "--maxmemory-policy", "noeviction"].map(str::to_owned));
+        let keeper = match REDIS.find() {
+            Found::Program(program) => {
+                let data = folder.path().join("data");
+                let mut redis = Command::new("sh");
+                redis.args(["-c", r#"mkdir -p "$1"; cd "$1"; shift; exec "$@""#, "sh"]).arg(data).arg(program);
+                redis.args(["--bind", "127.0.0.1", "--port", &port.to_string()]).args(settings);
+                Keeper::new(&redis, folder, &Ways::of_program())
+            }
+            Found::Image(image) => Keeper::container(image, (port, 6379), "/data", &[], &settings, folder),
+        };
+        Self { keeper, port }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
-
-    /// Stops it.
-    pub fn take_away(&mut self) {
-        if let Some(mut supervisor) = self.supervisor.take() {
-            end(&mut supervisor);
-        }
-    }
-
-    /// Starts it again on the same port, empty.
-    pub async fn bring_back(&mut self) {
-        let (folder, port) = (folder("redis"), self.port.to_string());
-        self.supervisor = Some(match REDIS.find() {
-            Found::Program(program) => {
-                let dir = folder.path().to_string_lossy().into_owned();
-                let arguments =
-                    ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &dir];
-                supervise(&program, &arguments.map(str::to_owned), folder)
-            }
-            Found::Image(image) => {
-                let publish = format!("127.0.0.1:{port}:6379");
-                supervise("docker".as_ref(), &["run", "--rm", "-p", &publish, image].map(str::to_owned), folder)
-            }
-        });
-        let port = self.port;
-        crate::eventually("Redis to take connections", async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
-            .await;
-    }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.take_away();
-    }
-}
+kept!(RedisServer);

@@ -1,0 +1,92 @@
+//! A throwaway `RabbitMQ`, without plugins, and with an Erlang port mapper of its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::keeper::{Keeper, Ways, kept};
+use super::programs::{Found, Wanted};
+use super::{command, folder, free_port};
+
+const RABBITMQ: Wanted = Wanted {
+    // Lies beside the server itself; what Debian has on the path insists on a user of its own.
+    program: "rabbitmq-env",
+    folders: &["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"],
+    package: "rabbitmq-server",
+    image: "docker.io/library/rabbitmq:3.13",
+};
+
+/// A server of its own, that can be taken away and brought back.
+pub struct RabbitServer {
+    keeper: Keeper,
+    port: u16,
+    /// How `rabbitmqctl` reaches it.
+    control: Command,
+}
+
+impl RabbitServer {
+    /// Starts one, and waits until it takes connections.
+    pub async fn start() -> Self {
+        let (folder, port) = (folder("rabbitmq"), free_port());
+        let (keeper, control) = match RABBITMQ.find() {
+            Found::Program(program) => Self::program(program, port, folder),
+            Found::Image(image) => {
+                let name = format!("allocation-{}-{port}", std::process::id());
+                let mut control = Command::new("docker");
+                control.args(["exec", &name, "rabbitmqctl"]);
+                // Its data is found by the name of its host.
+                let options = ["--hostname", "allocation-tests"].map(str::to_owned);
+                let keeper = Keeper::container(image, (port, 5672), "/var/lib/rabbitmq", &options, &[], folder);
+                (keeper, control)
+            }
+        };
+        let mut server = Self { keeper, port, control };
+        server.bring_back().await;
+        server
+    }
+
+    fn program(program: PathBuf, port: u16, folder: tempfile::TempDir) -> (Keeper, Command) {
+        let home = folder.path().to_owned();
+        let (distribution, mapper) = (free_port().to_string(), free_port().to_string());
+        let node = format!("allocation-{port}@localhost");
+        let config = home.join("rabbitmq.conf");
+        let text =
+            format!("listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 1MB\n");
+        std::fs::write(&config, text).expect("its folder");
+        let within = |mut command: Command| {
+            command.env("HOME", &home).env("ERL_EPMD_PORT", &mapper).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+            command.env("RABBITMQ_NODENAME", &node).env("RABBITMQ_DIST_PORT", &distribution);
+            // No file of the machine's own server is read.
+            command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null").env("RABBITMQ_CONFIG_FILE", &config);
+            command.env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"));
+            command
+        };
+        let control = within(command(program.with_file_name("rabbitmqctl")));
+        let mut rabbit = within(Command::new(program.with_file_name("rabbitmq-server")));
+        rabbit.env("RABBITMQ_MNESIA_BASE", home.join("data")).env("RABBITMQ_LOG_BASE", home.join("logs"));
+        rabbit.env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"));
+        rabbit
+            .env("RABBITMQ_SCHEMA_DIR", home.join("schema"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", home.join("config"));
+        // The script becomes the server, which is then what a signal reaches; and a server that waits spins for nobody.
+        rabbit.env("RABBITMQ_ALLOW_INPUT", "1").env("RABBITMQ_SERVER_START_ARGS", "-noinput");
+        rabbit.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none");
+        let mut ways = Ways::of_program();
+        // The port mapper outlives the servers that it knows.
+        ways.last = "epmd -kill >/dev/null 2>&1".into();
+        (Keeper::new(&rabbit, folder, &ways), control)
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// How much memory it may take, as a part of the machine's: with next to none it blocks whoever publishes.
+    pub fn limit_memory(&mut self, part: f64) {
+        let said =
+            self.control.args(["set_vm_memory_high_watermark", &part.to_string()]).output().expect("rabbitmqctl");
+        assert!(said.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+kept!(RabbitServer);
