@@ -10,7 +10,9 @@ use allocation_domain::{
     Seniority, Settings, Shipped, Sku, Split, Strategy, Terms,
 };
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
+use allocation_service_layer::ports::dead_letters::DeadLetter;
 use allocation_service_layer::wire::parse_levels;
+use sha2::{Digest, Sha256};
 use time::{Date, OffsetDateTime};
 
 pub(crate) fn damaged(what: impl std::fmt::Display) -> StoreError {
@@ -284,4 +286,25 @@ pub(crate) fn min_split(split: Split) -> Option<i64> {
 /// `over_locations` as it is stored.
 pub(crate) fn over_locations(split: Split) -> Option<bool> {
     matches!(split, Split::OverLocations(_)).then_some(true)
+}
+
+/// What tells one dead letter from another.
+pub(crate) fn digest(letter: &DeadLetter) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for part in [letter.source.as_bytes(), letter.channel.as_bytes()] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.update(&letter.body);
+    digest.finalize().to_vec()
+}
+
+/// Names and values beside a message, as JSON.
+pub(crate) fn headers_text(headers: &[(String, String)]) -> String {
+    serde_json::to_string(headers).expect("texts always have a JSON form")
+}
+
+/// Reads them back.
+pub(crate) fn parse_headers(text: &str) -> StoreResult<Vec<(String, String)>> {
+    serde_json::from_str(text).map_err(damaged)
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
-use allocation_service_layer::group_commit::{Lane, LaneHandle, Limits};
+use allocation_entrypoints::consumer::Consumer;
+use allocation_service_layer::group_commit::{Commands, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::{self, StoreResult};
-use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::dead_letters::DeadLetters;
+use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::{Message, MessageBus, Usual};
@@ -166,6 +168,14 @@ impl Store {
             }
         };
         Ok(RunningLane { handle, foresight, committed, ended })
+    }
+
+    /// What turns messages into commands for this bus.
+    pub(crate) fn consumer(&self, commands: Arc<dyn Commands>) -> Consumer {
+        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        let holder = entropy.uuid(clock.now()).to_string();
+        let (reader, log, dead_letters) = (self.reader(), self.log(), self.dead_letters());
+        Consumer { commands, reader, log, dead_letters, clock, entropy, metrics, holder }
     }
 
     /// Has one command handled to its end, without a lane.

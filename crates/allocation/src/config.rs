@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
+use allocation_service_layer::ports::database::KeyOf;
 use allocation_service_layer::{TimeZones, Usual};
 use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
@@ -49,6 +50,12 @@ const VARIABLES: &[Variable] = &[
     plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
     secret("REDIS_URL", "", "The broker: redis://host:port/"),
     plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),
+    plain("REDIS_COMMANDS", "allocation.commands", "The Redis stream that commands come through"),
+    secret("NATS_URL", "", "NATS with JetStream: nats://user:password@host:port"),
+    plain("NATS_COMMANDS", "allocation-commands", "The JetStream stream that commands come through"),
+    plain("NATS_COMMANDS_SUBJECT", "allocation.commands", "Its subject, if the stream has to be made"),
+    secret("AMQP_URL", "", "RabbitMQ: amqp://user:password@host:port/vhost"),
+    plain("AMQP_COMMANDS", "allocation.commands", "The RabbitMQ queue that commands come through"),
     secret("SMTP_URL", "", "The mail server: smtp://user:password@host:port"),
     plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
     plain("NOTIFY_FROM", "allocations@example.com", "Who mails are from"),
@@ -68,6 +75,7 @@ const VARIABLES: &[Variable] = &[
     plain("TIME_ZONE", "UTC", "The time zone of locations of which nothing else is said, such as Europe/Berlin"),
     plain("TIME_ZONES", "", "Time zones of other locations, such as auckland=Pacific/Auckland,lima=America/Lima"),
     plain("KEY_HOURS", "24", "For how long an Idempotency-Key is remembered at least"),
+    plain("INBOX_DAYS", "30", "For how long the id of a message is remembered at least"),
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
     plain(
         "LOG",
@@ -116,6 +124,12 @@ pub(crate) struct Config {
     pub(crate) lock_skus: usize,
     pub(crate) migrate: bool,
     pub(crate) redis: Option<SecretString>,
+    pub(crate) redis_commands: String,
+    pub(crate) nats: Option<SecretString>,
+    /// The stream, and its subject.
+    pub(crate) nats_commands: (String, String),
+    pub(crate) amqp: Option<SecretString>,
+    pub(crate) amqp_commands: String,
     pub(crate) smtp: Option<SecretString>,
     pub(crate) notify_from: String,
     pub(crate) notify_to: String,
@@ -123,7 +137,7 @@ pub(crate) struct Config {
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
-    pub(crate) keep_keys: Duration,
+    pub(crate) keep_keys: [(KeyOf, Duration); 2],
     pub(crate) usual: Usual,
     pub(crate) log: String,
     given: BTreeMap<&'static str, String>,
@@ -164,6 +178,11 @@ impl Config {
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             migrate: values.switch("MIGRATE")?,
             redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
+            redis_commands: values.text("REDIS_COMMANDS").to_owned(),
+            nats: values.url("NATS_URL", &["nats"])?,
+            nats_commands: (values.text("NATS_COMMANDS").to_owned(), values.text("NATS_COMMANDS_SUBJECT").to_owned()),
+            amqp: values.url("AMQP_URL", &["amqp"])?,
+            amqp_commands: values.text("AMQP_COMMANDS").to_owned(),
             smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
             notify_from: values.text("NOTIFY_FROM").to_owned(),
             notify_to: values.text("NOTIFY_TO").to_owned(),
@@ -183,7 +202,10 @@ impl Config {
                 age: Duration::from_secs(values.number("QUEUE_SECONDS", 1, 3_600)? as u64),
             },
             usual: Usual { strategy: values.strategy()?, time_zones: values.time_zones()? },
-            keep_keys: Duration::from_secs(values.number("KEY_HOURS", 1, 8_760)? as u64 * 3_600),
+            keep_keys: [
+                (KeyOf::Request, Duration::from_hours(values.number("KEY_HOURS", 1, 8_760)? as u64)),
+                (KeyOf::Message, Duration::from_hours(values.number("INBOX_DAYS", 1, 3_650)? as u64 * 24)),
+            ],
             log: values.text("LOG").to_owned(),
             given: values.0,
         })
@@ -302,7 +324,17 @@ impl Values {
         }
     }
 
-    /// A service that may be there: by URL, or by the short form of a host with its local and usual port.
+    /// A service that may be there, by URL.
+    fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<SecretString>, BadVariable> {
+        let Some(text) = self.given(name) else { return Ok(None) };
+        let must = format!("must be a URL such as {}://host:port", schemes[0]);
+        match Url::parse(text) {
+            Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
+            _ => Err(BadVariable::new(name, must)),
+        }
+    }
+
+    /// The same by URL, or by the short form of a host with its local and usual port.
     fn service(
         &self,
         url_name: &str,
@@ -310,12 +342,8 @@ impl Values {
         schemes: &[&str],
         (local, usual): (u16, u16),
     ) -> Result<Option<SecretString>, BadVariable> {
-        if let Some(text) = self.given(url_name) {
-            let must = format!("must be a URL such as {}://host:port", schemes[0]);
-            return match Url::parse(text) {
-                Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
-                _ => Err(BadVariable::new(url_name, must)),
-            };
+        if let Some(url) = self.url(url_name, schemes)? {
+            return Ok(Some(url));
         }
         let Some(host) = self.given(host_name) else { return Ok(None) };
         let url = host_url(schemes[0], host_name, host, if is_local(host) { local } else { usual })?;
@@ -414,7 +442,10 @@ mod tests {
             ("DB_CONNECTIONS", "0"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_HOST", "a b"),
+            ("NATS_URL", "localhost:4222"),
+            ("AMQP_URL", "http://rabbit"),
             ("SMTP_URL", "http://mail"),
+            ("INBOX_DAYS", "0"),
             ("LISTEN", "5005"),
             ("WEB", "maybe"),
             ("BATCH", "many"),

@@ -3,6 +3,7 @@
 mod books;
 mod bootstrap;
 mod config;
+mod dead_letters;
 mod health;
 mod import;
 mod serve;
@@ -54,6 +55,9 @@ enum Subcommands {
         #[arg(long)]
         apply: bool,
     },
+    /// Messages that could not be used
+    #[command(subcommand)]
+    DeadLetters(dead_letters::What),
     /// Print every variable with its meaning, default and current value
     Config,
     /// Ask a running service whether it is ready; exit status 1 if it is not
@@ -151,6 +155,7 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
         }
         Subcommands::Verify => return books::verify(config).await,
         Subcommands::Repair { apply } => return books::repair(config, *apply).await,
+        Subcommands::DeadLetters(what) => return dead_letters::run(config, what).await,
         Subcommands::Health => return Ok(ExitCode::from(u8::from(!health::ready(config).await?))),
     }
     Ok(ExitCode::SUCCESS)

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use allocation_adapters::redis::RedisPublisher;
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
-use allocation_entrypoints::consumer::Consumer;
-use allocation_entrypoints::consumer::redis::RedisSource;
+use allocation_entrypoints::consumer::Source;
+use allocation_entrypoints::consumer::nats::NatsSource;
+use allocation_entrypoints::consumer::rabbitmq::RabbitSource;
+use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
+use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sweeper::Sweeper;
@@ -29,8 +32,9 @@ impl Parts {
 
     /// The consumer alone, which needs a broker.
     pub(crate) fn only_consumer(config: &Config) -> Result<Self, BadVariable> {
-        if config.redis.is_none() {
-            return Err(BadVariable::new("REDIS_URL", "must be set, to have something to consume from"));
+        if config.redis.is_none() && config.nats.is_none() && config.amqp.is_none() {
+            let why = "must be set, or NATS_URL or AMQP_URL, to have something to consume from";
+            return Err(BadVariable::new("REDIS_URL", why));
         }
         Ok(Self { web: false, relay: false, consumer: true })
     }
@@ -70,23 +74,15 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             Ok(())
         });
     }
-    if parts.consumer
-        && let Some(url) = &config.redis
-    {
-        let source = RedisSource::new(reveal(url)).map_err(|why| BadVariable::new("REDIS_URL", why))?;
-        let consumer = Consumer {
-            commands: Arc::new(lane.handle.clone()),
-            reader: store.reader(),
-            dead_letters: store.dead_letters(),
-            clock: store.ambient.clock.clone(),
-            entropy: store.ambient.entropy.clone(),
-            metrics: store.ambient.metrics.clone(),
-        };
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            source.run(&consumer, &stop).await;
-            Ok(())
-        });
+    if parts.consumer {
+        let consumer = store.consumer(Arc::new(lane.handle.clone()));
+        for source in sources(config)? {
+            let (consumer, stop) = (consumer.clone(), stop.clone());
+            tasks.spawn(async move {
+                consumer.run(source.as_ref(), &stop).await;
+                Ok(())
+            });
+        }
     }
     if parts.web {
         let listener = TcpListener::bind(config.listen)
@@ -140,6 +136,24 @@ async fn wait(mut tasks: JoinSet<Result<(), Failure>>, stop: &CancellationToken)
         _ = terminate.recv() => std::process::exit(143),
     }
     ended
+}
+
+/// Where commands come from, as configured.
+fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
+    let mut sources: Vec<Box<dyn Source>> = Vec::new();
+    if let Some(url) = &config.redis {
+        let bad = |why| BadVariable::new("REDIS_URL", why);
+        sources.push(Box::new(RedisPubSub::new(reveal(url)).map_err(bad)?));
+        sources.push(Box::new(RedisStreams::new(reveal(url), &config.redis_commands).map_err(bad)?));
+    }
+    if let Some(url) = &config.nats {
+        let (stream, subject) = &config.nats_commands;
+        sources.push(Box::new(NatsSource::new(reveal(url), stream, subject)));
+    }
+    if let Some(url) = &config.amqp {
+        sources.push(Box::new(RabbitSource::new(reveal(url), &config.amqp_commands)));
+    }
+    Ok(sources)
 }
 
 /// Where events go, as configured.

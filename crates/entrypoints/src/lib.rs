@@ -12,5 +12,16 @@
 //! - *a message from outside*: a form in [`consumer`] that turns its body into a command.
 //! - *a broker to consume from*: a file beside `consumer/redis.rs`.
 
+mod asked;
+pub mod asyncapi;
 pub mod consumer;
 pub mod web;
+
+use std::sync::Arc;
+
+/// The trace that a caller is in: `00-<32 hex>-<16 hex>-<2 hex>`.
+fn traceparent(text: &str) -> Option<Arc<str>> {
+    let lengths = text.split('-').map(str::len);
+    let hex = text.bytes().all(|byte| byte == b'-' || matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && lengths.eq([2, 32, 16, 2])).then(|| text.into())
+}

@@ -52,11 +52,22 @@ pub enum HandlerError {
 pub trait Commands: Send + Sync + 'static {
     /// Has a command handled, and answers once its effect is on disk.
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError>;
+
+    /// Has commands handled in this order, together where that is possible, and answers once the effect of each is on disk. They wait for
+    /// room instead of being turned away.
+    async fn handle_all(&self, messages: Vec<Message>) -> Vec<Result<Verdict, HandlerError>> {
+        let mut verdicts = Vec::with_capacity(messages.len());
+        for message in messages {
+            verdicts.push(self.handle(message).await);
+        }
+        verdicts
+    }
 }
 
 struct Job {
     message: Message,
-    since: Duration,
+    /// Since when it waits, unless its caller has all the time in the world.
+    since: Option<Duration>,
     answer: oneshot::Sender<Result<Verdict, HandlerError>>,
 }
 
@@ -93,7 +104,7 @@ impl<D: Database> Lane<D> {
             let (messages, answers): (Vec<Message>, Vec<_>) = jobs
                 .drain(..)
                 .filter_map(|job: Job| {
-                    if now.saturating_sub(job.since) > self.limits.age {
+                    if job.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age) {
                         metrics.overloaded.inc();
                         let _ = job.answer.send(Err(HandlerError::Overloaded));
                         return None;
@@ -113,7 +124,7 @@ impl<D: Database> Lane<D> {
 impl LaneHandle {
     async fn once(&self, message: Message) -> Result<Verdict, HandlerError> {
         let (answer, verdict) = oneshot::channel();
-        let job = Job { message, since: self.clock.monotonic(), answer };
+        let job = Job { message, since: Some(self.clock.monotonic()), answer };
         self.metrics.waiting.inc();
         if let Err(refused) = self.queue.try_send(job) {
             self.metrics.waiting.dec();
@@ -128,9 +139,24 @@ impl LaneHandle {
         verdict.await.unwrap_or(Err(HandlerError::Stopping))
     }
 
+    /// Puts a command into the queue as soon as there is room.
+    async fn enqueue(&self, message: Message) -> oneshot::Receiver<Result<Verdict, HandlerError>> {
+        let (answer, verdict) = oneshot::channel();
+        self.metrics.waiting.inc();
+        if self.queue.send(Job { message, since: None, answer }).await.is_err() {
+            self.metrics.waiting.dec();
+        }
+        verdict
+    }
+
     /// As `once`, and goes on with a command that needs more units of work than one, letting others in between.
     async fn to_the_end(&self, message: Message) -> Result<Verdict, HandlerError> {
-        let mut verdict = self.once(message.clone()).await?;
+        let begun = self.once(message.clone()).await;
+        self.rest_of(message, begun).await
+    }
+
+    async fn rest_of(&self, message: Message, begun: Result<Verdict, HandlerError>) -> Result<Verdict, HandlerError> {
+        let mut verdict = begun?;
         while let Some(rest) = message.rest(&verdict) {
             verdict = match self.once(rest).await {
                 Ok(next) => handlers::joined(verdict, next),
@@ -149,14 +175,7 @@ impl LaneHandle {
 #[async_trait]
 impl Commands for LaneHandle {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
-        let several = matches!(
-            message.command,
-            Command::DeclareBatch(_)
-                | Command::ChangeBatchQuantity(_)
-                | Command::ReceiveBatch(_)
-                | Command::CancelBatch(_)
-        );
-        if !several {
+        if !may_take_several(&message.command) {
             return self.once(message).await;
         }
         // In a task of its own, so that a caller who hangs up does not stop a large cut half way.
@@ -164,4 +183,29 @@ impl Commands for LaneHandle {
         let work = tokio::spawn(async move { lane.to_the_end(message).await });
         work.await.unwrap_or(Err(HandlerError::Stopping))
     }
+
+    async fn handle_all(&self, messages: Vec<Message>) -> Vec<Result<Verdict, HandlerError>> {
+        let mut waiting = Vec::with_capacity(messages.len());
+        for message in messages {
+            let large = may_take_several(&message.command).then(|| message.clone());
+            waiting.push((self.enqueue(message).await, large));
+        }
+        let mut verdicts = Vec::with_capacity(waiting.len());
+        for (verdict, large) in waiting {
+            let verdict = verdict.await.unwrap_or(Err(HandlerError::Stopping));
+            verdicts.push(match large {
+                Some(message) => self.rest_of(message, verdict).await,
+                None => verdict,
+            });
+        }
+        verdicts
+    }
+}
+
+/// Whether a command may need more units of work than one.
+fn may_take_several(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::DeclareBatch(_) | Command::ChangeBatchQuantity(_) | Command::ReceiveBatch(_) | Command::CancelBatch(_)
+    )
 }

@@ -252,7 +252,8 @@ async fn once<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> Sto
         None => {}
     }
     let verdict = dispatch(message, uow).await?;
-    if verdict.is_ok() {
+    // Of a command that needs several units of work, the last remembers it: whoever dies between them begins again.
+    if verdict.is_ok() && message.rest(&verdict).is_none() {
         uow.remember_key(key.clone());
     }
     Ok(verdict)
@@ -293,7 +294,8 @@ fn stock_freed(events: &[(Sku, Event)]) -> BTreeSet<Sku> {
     events.iter().filter(|(_, event)| event.may_serve_queue()).map(|(sku, _)| sku.clone()).collect()
 }
 
-fn name(command: &Command) -> &'static str {
+/// The command's name on the wire and in metrics.
+pub fn name(command: &Command) -> &'static str {
     match command {
         Command::SetProduct(_) => "set_product",
         Command::CreateBatch(_) => "create_batch",

@@ -48,10 +48,20 @@ pub struct Instruments {
     pub delivery_failures: Family<SinkLabels, Counter>,
     /// Events that a sink has not seen yet.
     pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
-    /// Messages from outside that could not be used.
-    pub dead_letters: Counter,
-    /// Messages from outside that were handled.
-    pub consumed: Counter,
+    /// Messages that could not be used, by source.
+    pub dead_letters: Family<SourceLabels, Counter>,
+    /// Of all that ever could not be used, those that are still kept.
+    pub dead_letters_kept: Gauge<u64, AtomicU64>,
+    /// Messages that had their effect, by source.
+    pub consumed: Family<SourceLabels, Counter>,
+    /// Messages that failed and were tried again, by source.
+    pub message_retries: Family<SourceLabels, Counter>,
+    /// Breaks in consuming from a source.
+    pub source_failures: Family<SourceLabels, Counter>,
+    /// Messages that wait at a source.
+    pub source_lag: Family<SourceLabels, Gauge<u64, AtomicU64>>,
+    /// How old the oldest message at hand of a source was, in seconds; 0 when none waits.
+    pub source_lag_seconds: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     /// HTTP answers, by route template and status.
     pub requests: Family<RequestLabels, Counter>,
 }
@@ -82,6 +92,13 @@ pub enum Outcome {
 pub struct SinkLabels {
     /// The sink's name.
     pub sink: &'static str,
+}
+
+/// Labels of what concerns a source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    /// The source's name.
+    pub source: &'static str,
 }
 
 /// Labels of [`Instruments::requests`].
@@ -117,8 +134,13 @@ impl Default for Instruments {
             delivered: Family::default(),
             delivery_failures: Family::default(),
             lag: Family::default(),
-            dead_letters: Counter::default(),
-            consumed: Counter::default(),
+            dead_letters: Family::default(),
+            dead_letters_kept: Gauge::default(),
+            consumed: Family::default(),
+            message_retries: Family::default(),
+            source_failures: Family::default(),
+            source_lag: Family::default(),
+            source_lag_seconds: Family::default(),
             requests: Family::default(),
         };
         let m = &metrics;
@@ -138,7 +160,17 @@ impl Default for Instruments {
         registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
         registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
-        registry.register("messages_consumed", "Messages from outside that were handled", m.consumed.clone());
+        registry.register("dead_letters_kept", "Dead letters that are kept", m.dead_letters_kept.clone());
+        registry.register("messages_consumed", "Messages that had their effect", m.consumed.clone());
+        registry.register("message_retries", "Messages that failed and were tried again", m.message_retries.clone());
+        registry.register("source_failures", "Breaks in consuming from a source", m.source_failures.clone());
+        registry.register("source_lag_messages", "Messages that wait at a source", m.source_lag.clone());
+        registry.register_with_unit(
+            "source_lag",
+            "Age of the oldest message at hand of a source",
+            Unit::Seconds,
+            m.source_lag_seconds.clone(),
+        );
         registry.register("http_requests", "HTTP answers", m.requests.clone());
         metrics.registry = registry;
         metrics

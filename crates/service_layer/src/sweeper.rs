@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::group_commit::{Commands, HandlerError};
 use crate::message_bus::Message;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::database::KeyOf;
 use crate::ports::housekeeping::Housekeeping;
 use crate::ports::reader::{Among, Reader};
 use crate::usual::TimeZones;
@@ -42,8 +43,8 @@ pub struct Sweeper {
     pub time_zones: TimeZones,
     /// Has the store forget.
     pub housekeeping: Arc<dyn Housekeeping>,
-    /// For how long a request key is remembered at least.
-    pub keep_keys: Duration,
+    /// For how long the names of requests and of messages are remembered at least.
+    pub keep_keys: [(KeyOf, Duration); 2],
 }
 
 impl Sweeper {
@@ -59,8 +60,10 @@ impl Sweeper {
             let now = self.clock.monotonic();
             if tidied.is_none_or(|last| now.saturating_sub(last) >= TIDY_EVERY) {
                 tidied = Some(now);
-                if let Err(error) = self.housekeeping.forget_keys(self.keep_keys).await {
-                    tracing::warn!(%error, "can't forget old request keys; trying again later");
+                for (of, age) in self.keep_keys {
+                    if let Err(error) = self.housekeeping.forget_keys(of, age).await {
+                        tracing::warn!(%error, "can't forget old request keys; trying again later");
+                    }
                 }
             }
         }

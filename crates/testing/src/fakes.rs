@@ -11,10 +11,11 @@ use allocation_domain::{
 use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
-    StoreError, StoreResult, Transaction, Units,
+    Change, Database, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey,
+    Selection, StoreError, StoreResult, Transaction, Units,
 };
-use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::notifications::Notifications;
@@ -41,7 +42,8 @@ struct State {
     sinks: BTreeMap<String, u64>,
     leases: BTreeMap<String, (String, OffsetDateTime)>,
     notified: BTreeMap<String, OffsetDateTime>,
-    dead_letters: Vec<DeadLetter>,
+    dead_letters: Vec<KeptLetter>,
+    letters_ever: u64,
     keys: BTreeMap<Arc<str>, (RequestKey, OffsetDateTime)>,
 }
 
@@ -312,11 +314,11 @@ impl ProductRepository for FakeTransaction {
 
 #[async_trait]
 impl Housekeeping for FakeDatabase {
-    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
+    async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64> {
         let oldest = self.clock.now() - age;
         let mut state = self.state.lock().await;
         let before = state.keys.len();
-        state.keys.retain(|_, (_, at)| *at >= oldest);
+        state.keys.retain(|_, (key, at)| key.of != of || *at >= oldest);
         Ok((before - state.keys.len()) as u64)
     }
 }
@@ -483,12 +485,40 @@ impl EventLog for FakeDatabase {
 #[async_trait]
 impl DeadLetters for FakeDatabase {
     async fn bury(&self, letter: &DeadLetter) -> StoreResult<()> {
-        self.state.lock().await.dead_letters.push(letter.clone());
+        let mut state = self.state.lock().await;
+        let same = |kept: &&mut KeptLetter| {
+            let kept = &kept.letter;
+            (&kept.source, &kept.channel, &kept.body) == (&letter.source, &letter.channel, &letter.body)
+        };
+        if let Some(kept) = state.dead_letters.iter_mut().find(same) {
+            *kept = KeptLetter { id: kept.id, times: kept.times + 1, letter: letter.clone() };
+            return Ok(());
+        }
+        state.letters_ever += 1;
+        let kept = KeptLetter { id: state.letters_ever, times: 1, letter: letter.clone() };
+        state.dead_letters.push(kept);
         Ok(())
     }
 
-    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>> {
-        Ok(self.state.lock().await.dead_letters.iter().rev().take(limit).cloned().collect())
+    async fn letters(&self, before: Option<u64>, limit: usize) -> StoreResult<Vec<KeptLetter>> {
+        let state = self.state.lock().await;
+        let newest_first = state.dead_letters.iter().rev();
+        Ok(newest_first.filter(|kept| before.is_none_or(|before| kept.id < before)).take(limit).cloned().collect())
+    }
+
+    async fn letter(&self, id: u64) -> StoreResult<Option<KeptLetter>> {
+        Ok(self.state.lock().await.dead_letters.iter().find(|kept| kept.id == id).cloned())
+    }
+
+    async fn drop_letter(&self, id: u64) -> StoreResult<bool> {
+        let mut state = self.state.lock().await;
+        let before = state.dead_letters.len();
+        state.dead_letters.retain(|kept| kept.id != id);
+        Ok(state.dead_letters.len() < before)
+    }
+
+    async fn count_letters(&self) -> StoreResult<u64> {
+        Ok(self.state.lock().await.dead_letters.len() as u64)
     }
 }
 

@@ -164,18 +164,24 @@ CREATE TABLE notified (
     at timestamptz NOT NULL
 );
 
+-- Messages that could not be used, each once, however often it came.
 CREATE TABLE dead_letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest bytea NOT NULL UNIQUE, -- of source, channel and body
     received_at timestamptz NOT NULL,
+    source text NOT NULL,
     channel text NOT NULL,
-    body text NOT NULL,
-    reason text NOT NULL
+    headers text NOT NULL, -- a list of pairs, as JSON
+    body bytea NOT NULL,
+    reason text NOT NULL,
+    times bigint NOT NULL
 );
 
--- Callers' names for requests whose effect has no natural key, each with a digest of what was asked.
+-- Names of requests whose effect has no natural key, and of messages from brokers, each with a digest of what was asked.
 CREATE TABLE request_keys (
     key text COLLATE "C" PRIMARY KEY,
+    of_message boolean NOT NULL, -- false: of a request
     content bytea NOT NULL,
     at bigint NOT NULL
 );
-CREATE INDEX request_keys_by_age ON request_keys (at);
+CREATE INDEX request_keys_by_age ON request_keys (of_message, at);

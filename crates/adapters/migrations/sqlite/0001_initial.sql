@@ -146,18 +146,24 @@ CREATE TABLE notified (
     at INTEGER NOT NULL -- milliseconds of Unix time
 ) STRICT, WITHOUT ROWID;
 
+-- Messages that could not be used, each once, however often it came.
 CREATE TABLE dead_letters (
-    id INTEGER NOT NULL PRIMARY KEY,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE, -- of source, channel and body
     received_at INTEGER NOT NULL, -- milliseconds of Unix time
+    source TEXT NOT NULL,
     channel TEXT NOT NULL,
-    body TEXT NOT NULL,
-    reason TEXT NOT NULL
+    headers TEXT NOT NULL, -- a list of pairs, as JSON
+    body BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    times INTEGER NOT NULL
 ) STRICT;
 
--- Callers' names for requests whose effect has no natural key, each with a digest of what was asked.
+-- Names of requests whose effect has no natural key, and of messages from brokers, each with a digest of what was asked.
 CREATE TABLE request_keys (
     key TEXT NOT NULL PRIMARY KEY,
+    of_message INTEGER NOT NULL, -- 0: of a request
     content BLOB NOT NULL,
     at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX request_keys_by_age ON request_keys (at);
+CREATE INDEX request_keys_by_age ON request_keys (of_message, at);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use allocation_service_layer::ports::database::{StoreError, StoreResult};
-use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::database::{KeyOf, StoreError, StoreResult};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -115,31 +115,10 @@ impl EventLog for PostgresDatabase {
 }
 
 #[async_trait]
-impl DeadLetters for PostgresDatabase {
-    async fn bury(&self, letter: &DeadLetter) -> StoreResult<()> {
-        let sql = "INSERT INTO dead_letters (received_at, channel, body, reason) VALUES ($1, $2, $3, $4)";
-        self.all(sql, &[&letter.received_at, &letter.channel, &letter.body, &letter.reason], |_| Ok(())).await.map(drop)
-    }
-
-    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>> {
-        let sql = "SELECT received_at, channel, body, reason FROM dead_letters ORDER BY id DESC LIMIT $1";
-        self.all(sql, &[&number(limit as u64)], |row| {
-            Ok(DeadLetter {
-                received_at: get(row, 0)?,
-                channel: get(row, 1)?,
-                body: get(row, 2)?,
-                reason: get(row, 3)?,
-            })
-        })
-        .await
-    }
-}
-
-#[async_trait]
 impl Housekeeping for PostgresDatabase {
-    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
+    async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64> {
         let oldest = rows::micros(self.clock().await? - age);
-        let sql = "DELETE FROM request_keys WHERE at < $1 RETURNING 1";
-        Ok(self.all(sql, &[&oldest], |_| Ok(())).await?.len() as u64)
+        let sql = "DELETE FROM request_keys WHERE of_message = $1 AND at < $2 RETURNING 1";
+        Ok(self.all(sql, &[&(of == KeyOf::Message), &oldest], |_| Ok(())).await?.len() as u64)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use allocation_service_layer::ports::database::{
-    Change, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
-    StoreResult, Transaction, Units,
+    Change, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use deadpool_postgres::Object;
@@ -125,12 +125,13 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
-        let sql = "SELECT r.key, r.content FROM unnest($1::text[]) k(key)
+        let sql = "SELECT r.key, r.content, r.of_message FROM unnest($1::text[]) k(key)
                    CROSS JOIN LATERAL (SELECT * FROM request_keys r WHERE r.key = k.key) r";
         let rows = self.query(Statement::new(sql, vec![texts(keys.iter().map(|key| &**key))])).await?;
         let known = |row: &Row| {
             let content = <[u8; 32]>::try_from(get::<&[u8]>(row, 1)?).map_err(rows::damaged)?;
-            Ok(RequestKey { key: get::<&str>(row, 0)?.into(), content })
+            let of = if get(row, 2)? { KeyOf::Message } else { KeyOf::Request };
+            Ok(RequestKey { key: get::<&str>(row, 0)?.into(), of, content })
         };
         rows.iter().map(known).collect()
     }
@@ -139,6 +140,7 @@ impl Transaction for PostgresTransaction {
         let params = vec![
             texts(keys.iter().map(|key| &*key.key)),
             column(keys.iter().map(|key| key.content.to_vec())),
+            column(keys.iter().map(|key| key.of == KeyOf::Message)),
             Box::new(rows::micros(self.now)),
         ];
         self.pending.push(Write { sql: INSERT_REQUEST_KEYS, params, expected: None });

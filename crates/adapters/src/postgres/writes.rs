@@ -389,8 +389,9 @@ const UPSERT_SHIPMENTS: &str = "INSERT INTO shipments (sku, order_id, line, nth,
 pub(super) const INSERT_EVENTS: &str = "INSERT INTO events (sku, sequence, body)
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
 
-pub(super) const INSERT_REQUEST_KEYS: &str = "INSERT INTO request_keys (key, content, at)
-    SELECT key, content, $3::bigint FROM unnest($1::text[], $2::bytea[]) u(key, content)";
+pub(super) const INSERT_REQUEST_KEYS: &str = "INSERT INTO request_keys (key, content, of_message, at)
+    SELECT key, content, of_message, $4::bigint
+    FROM unnest($1::text[], $2::bytea[], $3::boolean[]) u(key, content, of_message)";
 
 pub(super) const INSERT_UNIT_OF_WORK: &str = "INSERT INTO units_of_work (skus, first_sequences, last_sequences)
     VALUES ($1::text[], $2::bigint[], $3::bigint[])";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use allocation_service_layer::ports::database::StoreResult;
-use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters, EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::database::{KeyOf, StoreResult};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
@@ -12,11 +12,11 @@ use time::OffsetDateTime;
 use super::{SqliteDatabase, all, store_error};
 use crate::rows::{self, count, damaged, number};
 
-fn millis(at: OffsetDateTime) -> i64 {
+pub(super) fn millis(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn instant(millis: i64) -> StoreResult<OffsetDateTime> {
+pub(super) fn instant(millis: i64) -> StoreResult<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).map_err(damaged)
 }
 
@@ -126,39 +126,12 @@ impl EventLog for SqliteDatabase {
 }
 
 #[async_trait]
-impl DeadLetters for SqliteDatabase {
-    async fn bury(&self, letter: &DeadLetter) -> StoreResult<()> {
-        let letter = letter.clone();
-        self.write(move |connection| {
-            connection
-                .execute(
-                    "INSERT INTO dead_letters (received_at, channel, body, reason) VALUES (?1, ?2, ?3, ?4)",
-                    (millis(letter.received_at), letter.channel, letter.body, letter.reason),
-                )
-                .map_err(store_error)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>> {
-        SqliteDatabase::read(self, move |tx| {
-            let sql = "SELECT received_at, channel, body, reason FROM dead_letters ORDER BY id DESC LIMIT ?1";
-            all(tx, sql, [number(limit as u64)], |row| {
-                let (received_at, channel, body, reason): (i64, _, _, _) = row.try_into().map_err(store_error)?;
-                Ok(DeadLetter { received_at: instant(received_at)?, channel, body, reason })
-            })
-        })
-        .await
-    }
-}
-
-#[async_trait]
 impl Housekeeping for SqliteDatabase {
-    async fn forget_keys(&self, age: Duration) -> StoreResult<u64> {
-        let oldest = rows::micros(self.clock.now() - age);
+    async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64> {
+        let (of_message, oldest) = (of == KeyOf::Message, rows::micros(self.clock.now() - age));
         self.write(move |connection| {
-            let forgotten = connection.execute("DELETE FROM request_keys WHERE at < ?1", [oldest]);
+            let sql = "DELETE FROM request_keys WHERE of_message = ?1 AND at < ?2";
+            let forgotten = connection.execute(sql, (of_message, oldest));
             Ok(forgotten.map_err(store_error)? as u64)
         })
         .await

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection, StoreError,
-    StoreResult, Transaction, Units,
+    Change, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::{date_text, levels_json};
@@ -262,18 +262,21 @@ impl Transaction for SqliteTransaction {
     async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
         let mut known = Vec::new();
         for key in keys {
-            let found = all(&self.connection, "SELECT content FROM request_keys WHERE key = ?1", [key], |row| {
-                row.get(0).map_err(store_error)
-            })?;
-            known.extend(found.into_iter().map(|content| RequestKey { key: key.clone(), content }));
+            let sql = "SELECT content, of_message FROM request_keys WHERE key = ?1";
+            known.extend(all(&self.connection, sql, [key], |row| {
+                let (content, of_message): (_, bool) = row.try_into().map_err(store_error)?;
+                let of = if of_message { KeyOf::Message } else { KeyOf::Request };
+                Ok(RequestKey { key: key.clone(), of, content })
+            })?);
         }
         Ok(known)
     }
 
     async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
-        let mut insert = self.statement("INSERT INTO request_keys (key, content, at) VALUES (?1, ?2, ?3)")?;
-        for RequestKey { key, content } in keys {
-            insert.execute((key, content, rows::micros(self.now))).map_err(store_error)?;
+        let sql = "INSERT INTO request_keys (key, of_message, content, at) VALUES (?1, ?2, ?3, ?4)";
+        let mut insert = self.statement(sql)?;
+        for RequestKey { key, of, content } in keys {
+            insert.execute((key, *of == KeyOf::Message, content, rows::micros(self.now))).map_err(store_error)?;
         }
         Ok(())
     }

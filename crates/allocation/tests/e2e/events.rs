@@ -233,8 +233,8 @@ async fn messages_that_cannot_be_used_are_kept_with_the_reason(on: On) {
     }
     publish(&redis, r#"{"batchref": "shared", "qty": 7, "sku": "SHADE"}"#).await;
     heard_quantity(&mut messages, 7).await;
-    assert_eq!(service.metric("allocation_dead_letters_total").await, 7);
-    assert_eq!(service.metric("allocation_messages_consumed_total").await, 1);
+    assert_eq!(service.metric("allocation_dead_letters_total{source=\"redis\"}").await, 7);
+    assert_eq!(service.metric("allocation_messages_consumed_total{source=\"redis\"}").await, 1);
     let log = service.program.log();
     for reason in [
         "unknown batch none",

@@ -1,30 +1,44 @@
 //! The event consumer: messages of other services in, commands to the bus.
 //!
-//! What cannot be used is logged with the reason, counted, and kept as a dead letter.
+//! A page of messages goes to the bus together, in order; each is acknowledged once its effect is on disk, with its own name beside it, so that it acts
+//! once however often it comes. What cannot be used, or fails again and again, is kept as a dead letter with the reason. Nothing else is ever dropped.
 
-pub mod redis;
+pub(crate) mod forms;
+pub mod nats;
+pub mod rabbitmq;
+pub mod redis_pubsub;
+pub mod redis_streams;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_domain::commands::ChangeBatchQuantity;
-use allocation_domain::{BatchQuantity, BatchRef, Command, Sku};
+use allocation_domain::{BatchQuantity, BatchRef, Command, Rejection, Sku};
 use allocation_service_layer::Message;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
-use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::metrics::{Metrics, SourceLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::StoreError;
-use allocation_service_layer::ports::event_log::{DeadLetter, DeadLetters};
+use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
+use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::wire::Cause;
 use serde::Deserialize;
+pub use source::{Delivery, Source, SourceError, Subscription};
 use tokio_util::sync::CancellationToken;
 
-/// The channel on which others say that a batch holds more or fewer units than was thought.
+/// The channel on which others say that a batch holds more or fewer units than was thought, as the Python original knows it.
 pub const CHANGE_BATCH_QUANTITY: &str = "change_batch_quantity";
 
-/// How long to wait before a message is tried again while the store is away.
+/// How long to wait before a message is tried again, while the store is away or after it has failed.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a message may fail before it is a dead letter. That the store is away or busy does not count.
+const ATTEMPTS: u32 = 5;
+/// How long the right to consume from a source lasts; renewed every third of it.
+const LEASE: Duration = Duration::from_secs(6);
+/// How often to count what waits.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Turns messages into commands, whatever broker they come from.
 #[derive(Clone)]
@@ -33,6 +47,8 @@ pub struct Consumer {
     pub commands: Arc<dyn Commands>,
     /// Finds the products of a shipment.
     pub reader: Arc<dyn Reader>,
+    /// Says who may consume.
+    pub log: Arc<dyn EventLog>,
     /// Where unusable messages go.
     pub dead_letters: Arc<dyn DeadLetters>,
     /// Tells when a message came.
@@ -41,6 +57,8 @@ pub struct Consumer {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Tells this process from others that want to consume.
+    pub holder: String,
 }
 
 /// `{"batchref", "qty"}`; with `"sku"` where several SKUs share the reference.
@@ -52,10 +70,14 @@ struct QuantityMessage {
     sku: Option<String>,
 }
 
+/// Why a message has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
-    /// Will never work.
+    /// It will never have one.
     Unusable(String),
-    /// May work later.
+    /// It failed, and may fail again.
+    Failed(String),
+    /// It may have one later.
     Passing(String),
 }
 
@@ -65,31 +87,174 @@ impl From<StoreError> for Trouble {
     }
 }
 
+/// What became of a dead letter that was tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retried {
+    /// It had its effect, now or before, and is kept no longer.
+    Done,
+    /// It is kept, with this reason.
+    Kept(String),
+}
+
+/// What the domain said, in words of whoever sends messages.
+fn reason(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::KeyReused(_) => "its id was used for another message".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 impl Consumer {
-    /// Handles one message to the end: it has its effect, or it is a dead letter. While the store is away, it waits, unless told to stop.
-    pub async fn consume(&self, channel: &str, body: &[u8], stop: &CancellationToken) {
-        loop {
-            let trouble = match self.handle(channel, body).await {
-                Ok(()) => {
-                    self.metrics.consumed.inc();
-                    return;
+    /// Consumes from a source until told to stop, whenever this process has the right to.
+    pub async fn run(&self, source: &dyn Source, stop: &CancellationToken) {
+        let (task, mut pause) = (format!("consume:{}", source.name()), PAUSE);
+        while !stop.is_cancelled() {
+            match self.log.lease(&task, &self.holder, LEASE).await {
+                Ok(true) => {
+                    pause = PAUSE;
+                    self.lead(source, &task, stop).await;
                 }
-                Err(Trouble::Unusable(reason)) => match self.bury(channel, body, &reason).await {
-                    Ok(()) => return,
-                    Err(error) => error.to_string(),
-                },
-                Err(Trouble::Passing(why)) => why,
-            };
-            tracing::warn!(channel, %trouble, "a message has to wait");
-            if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-                return;
+                Ok(false) => pause = LEASE / 3,
+                Err(error) => {
+                    tracing::warn!(source = source.name(), %error, "the consumer can't reach the store; trying again");
+                    pause = (pause * 2).min(LEASE);
+                }
             }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
+        let _ = self.log.release(&task, &self.holder).await;
     }
 
-    async fn handle(&self, channel: &str, body: &[u8]) -> Result<(), Trouble> {
+    /// Consumes as long as the lease can be kept.
+    async fn lead(&self, source: &dyn Source, task: &str, stop: &CancellationToken) {
+        let ours = stop.child_token();
+        let renew = async {
+            while stop.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_some() {
+                if !matches!(self.log.lease(task, &self.holder, LEASE).await, Ok(true)) {
+                    tracing::warn!(source = source.name(), "lost the right to consume");
+                    break;
+                }
+            }
+            ours.cancel();
+        };
+        let consume = async {
+            while !ours.is_cancelled() {
+                if let Err(error) = self.consume(source, &ours).await {
+                    self.metrics.source_failures.get_or_create(&SourceLabels { source: source.name() }).inc();
+                    tracing::warn!(source = source.name(), %error, "can't consume; trying again");
+                    let _ = ours.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                }
+            }
+        };
+        tokio::join!(renew, consume);
+    }
+
+    /// Consumes until told to stop or the broker fails. The page at hand is handled to its end.
+    async fn consume(&self, source: &dyn Source, stop: &CancellationToken) -> Result<(), SourceError> {
+        let labels = SourceLabels { source: source.name() };
+        let Some(subscription) = stop.run_until_cancelled(source.subscribe()).await else { return Ok(()) };
+        let mut subscription = subscription?;
+        tracing::info!(source = source.name(), "consuming");
+        let mut counted = None;
+        while let Some(page) = stop.run_until_cancelled(subscription.next()).await {
+            let page = page?;
+            let now = self.clock.monotonic();
+            if counted.is_none_or(|last| now.saturating_sub(last) >= COUNT_EVERY) {
+                counted = Some(now);
+                if let Some(waiting) = subscription.waiting().await? {
+                    self.metrics.source_lag.get_or_create(&labels).set(waiting);
+                }
+                if let Ok(letters) = self.dead_letters.count_letters().await {
+                    self.metrics.dead_letters_kept.set(letters);
+                }
+            }
+            let oldest = page.iter().filter_map(|delivery| delivery.sent_at).min();
+            let age = oldest.map_or(0.0, |sent| (self.clock.now() - sent).as_seconds_f64().max(0.0));
+            self.metrics.source_lag_seconds.get_or_create(&labels).set(age);
+            if page.is_empty() {
+                continue;
+            }
+            if !self.work(source.name(), &page, stop).await {
+                return Ok(());
+            }
+            subscription.acknowledge(&page).await?;
+        }
+        Ok(())
+    }
+
+    /// Handles messages to the end, in order: each has its effect, or is a dead letter. While the store is away they wait. `false`: told to stop before
+    /// that.
+    pub async fn work(&self, source: &'static str, page: &[Delivery], stop: &CancellationToken) -> bool {
+        let (mut done, mut failures) = (0, 0);
+        while done < page.len() {
+            let (settled, trouble) = self.attempt(source, &page[done..]).await;
+            done += settled;
+            if settled > 0 {
+                failures = 0;
+            }
+            let Some(trouble) = trouble else { continue };
+            let delivery = &page[done];
+            let why = match trouble {
+                Trouble::Failed(why) if failures + 1 < ATTEMPTS => {
+                    failures += 1;
+                    self.metrics.message_retries.get_or_create(&SourceLabels { source }).inc();
+                    why
+                }
+                Trouble::Failed(reason) | Trouble::Unusable(reason) => match self.bury(source, delivery, &reason).await
+                {
+                    Ok(()) => {
+                        (done, failures) = (done + 1, 0);
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Trouble::Passing(why) => why,
+            };
+            tracing::warn!(source, channel = delivery.channel, trouble = why, "a message has to wait");
+            if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Tries messages in order, together, and says how many of the first have had their effect, and what was wrong with the one after these.
+    ///
+    /// What comes after it may have had its effect too; it is tried again and, having a name, does nothing then.
+    async fn attempt(&self, source: &'static str, page: &[Delivery]) -> (usize, Option<Trouble>) {
+        let mut messages = Vec::with_capacity(page.len());
+        let mut unreadable = None;
+        for delivery in page {
+            match self.read(&delivery.channel, &delivery.body).await {
+                Ok(message) => messages.push(message),
+                Err(trouble) => {
+                    unreadable = Some(trouble);
+                    break;
+                }
+            }
+        }
+        let mut settled = 0;
+        for verdict in self.commands.handle_all(messages).await {
+            let trouble = match verdict {
+                Ok(Ok(_)) => {
+                    self.metrics.consumed.get_or_create(&SourceLabels { source }).inc();
+                    settled += 1;
+                    continue;
+                }
+                Ok(Err(rejection)) => Trouble::Unusable(reason(&rejection)),
+                Err(HandlerError::Store(StoreError::Failed(why))) => Trouble::Failed(why),
+                Err(passing) => Trouble::Passing(passing.to_string()),
+            };
+            return (settled, Some(trouble));
+        }
+        (settled, unreadable)
+    }
+
+    /// The command that a message means.
+    async fn read(&self, channel: &str, body: &[u8]) -> Result<Message, Trouble> {
+        let actor: Arc<str> = format!("consumer:{channel}").into();
         if channel != CHANGE_BATCH_QUANTITY {
-            return Err(Trouble::Unusable(format!("nothing is known of channel {channel}")));
+            return forms::message(body, &actor).map_err(Trouble::Unusable);
         }
         let unusable = |error: &dyn std::fmt::Display| Trouble::Unusable(error.to_string());
         let message: QuantityMessage = serde_json::from_slice(body).map_err(|error| unusable(&error))?;
@@ -99,18 +264,9 @@ impl Consumer {
             Some(sku) => Sku::new(sku).map_err(|error| unusable(&format!("sku {error}")))?,
             None => self.only_sku_of(&reference).await?,
         };
-        let cause = Cause {
-            correlation: self.entropy.uuid(self.clock.now()).to_string().into(),
-            actor: format!("consumer:{channel}").into(),
-            traceparent: None,
-        };
+        let correlation = self.entropy.uuid(self.clock.now()).to_string().into();
         let command = Command::ChangeBatchQuantity(ChangeBatchQuantity { sku, reference, qty });
-        match self.commands.handle(Message::new(command, cause)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(rejection)) => Err(unusable(&rejection)),
-            Err(HandlerError::Store(StoreError::Failed(why))) => Err(Trouble::Unusable(why)),
-            Err(passing) => Err(Trouble::Passing(passing.to_string())),
-        }
+        Ok(Message::new(command, Cause { correlation, actor, traceparent: None }))
     }
 
     async fn only_sku_of(&self, reference: &BatchRef) -> Result<Sku, Trouble> {
@@ -125,13 +281,49 @@ impl Consumer {
         }
     }
 
-    async fn bury(&self, channel: &str, body: &[u8], reason: &str) -> Result<(), StoreError> {
-        let body = String::from_utf8_lossy(body).replace('\0', "\u{fffd}");
-        tracing::warn!(channel, reason, body, "message can't be used");
-        let letter =
-            DeadLetter { received_at: self.clock.now(), channel: channel.to_owned(), body, reason: reason.to_owned() };
+    async fn bury(&self, source: &'static str, delivery: &Delivery, reason: &str) -> Result<(), StoreError> {
+        let Delivery { channel, headers, body, .. } = delivery;
+        let said = String::from_utf8_lossy(body);
+        tracing::warn!(source, channel, reason, body = &*said, "message can't be used");
+        let letter = DeadLetter {
+            received_at: self.clock.now(),
+            source: source.to_owned(),
+            channel: channel.clone(),
+            headers: headers.clone(),
+            body: body.clone(),
+            reason: reason.to_owned(),
+        };
         self.dead_letters.bury(&letter).await?;
-        self.metrics.dead_letters.inc();
+        self.metrics.dead_letters.get_or_create(&SourceLabels { source }).inc();
         Ok(())
+    }
+
+    /// Tries a dead letter again, once.
+    ///
+    /// # Errors
+    /// When the store is away: the letter is kept as it was.
+    pub async fn retry(&self, kept: &KeptLetter) -> Result<Retried, StoreError> {
+        let DeadLetter { channel, body, .. } = &kept.letter;
+        let verdict = match self.read(channel, body).await {
+            Ok(message) => match self.commands.handle(message).await {
+                Ok(verdict) => verdict.map(drop).map_err(|rejection| reason(&rejection)),
+                Err(HandlerError::Store(StoreError::Failed(why))) => Err(why),
+                Err(passing) => return Err(StoreError::Unavailable(passing.to_string())),
+            },
+            Err(Trouble::Unusable(why) | Trouble::Failed(why)) => Err(why),
+            Err(Trouble::Passing(why)) => return Err(StoreError::Unavailable(why)),
+        };
+        match verdict {
+            Ok(()) => {
+                self.dead_letters.drop_letter(kept.id).await?;
+                Ok(Retried::Done)
+            }
+            Err(reason) => {
+                let received_at = self.clock.now();
+                let letter = DeadLetter { received_at, reason: reason.clone(), ..kept.letter.clone() };
+                self.dead_letters.bury(&letter).await?;
+                Ok(Retried::Kept(reason))
+            }
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! Batches: what they are declared to be, that they come or never will, and what is found of them in the warehouse.
 
-use allocation_domain::commands::{
-    AdjustBatch, Adjustment, CancelBatch, DeclareBatch, Precondition, QuarantineBatch, ReceiveBatch, ReleaseBatch, Rest,
-};
-use allocation_domain::{AdjustmentKind, BatchQuantity, BatchRef, Command, Eta, Location, Quantity, Reason, Sku};
+use allocation_domain::Command;
+use allocation_domain::commands::{DeclareBatch, Precondition};
 use allocation_service_layer::Message;
 use allocation_service_layer::handlers::BatchReply;
 use allocation_service_layer::views::BatchView;
@@ -12,16 +10,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, OptionalBody, PathFields, Unknown};
+use super::extract::{Body, OptionalBody};
 use super::keyed::Keyed;
 use super::problem::{BodyProblems, Problem};
 use super::products::status_of;
 use super::{Caused, WebState};
+use crate::asked::batches::{AdjustmentRequest, BatchDeclaration, Receipt, SomeUnits};
+use crate::asked::fields::{Faults, Names};
+use crate::asked::{self, Nothing};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
@@ -30,47 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(post_adjustment))
         .routes(routes!(quarantine))
         .routes(routes!(release))
-}
-
-/// What came of a batch.
-#[derive(Deserialize, ToSchema)]
-struct Receipt {
-    /// Units counted, 1 to 1,000,000,000. There may be more than were expected.
-    #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    /// What of those that did not come: `keep` expects them still, as a batch of its own; `cancel` does not.
-    #[serde(default)]
-    #[schema(value_type = String, default = "keep", example = "keep")]
-    rest: Field<Rest>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// What a batch is declared to be.
-#[derive(Deserialize, ToSchema)]
-struct BatchDeclaration {
-    /// Total units, 0 to 1,000,000,000,000.
-    #[serde(default)]
-    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
-    qty: Field<BatchQuantity>,
-    /// When it is expected. `null`: it has arrived. Left out: as before, and a new batch is on hand.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date, example = "2011-01-02")]
-    eta: Field<Eta>,
-    /// The last day on which its units are of use. `null`: they always are. Left out: as before.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
-    expires_on: Field<Eta>,
-    /// Where it lies, or will lie once it has arrived. Left out: as before, and a new batch is at `default`. A batch never goes elsewhere by being
-    /// declared there: `POST /v1/transfers` sends units.
-    #[serde(default)]
-    #[schema(value_type = String, default = "default", min_length = 1, max_length = 64)]
-    location: Field<Location>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
 }
 
 /// A batch.
@@ -162,38 +122,6 @@ struct Moved {
     qty: u64,
 }
 
-/// What was found of a batch.
-#[derive(Deserialize, ToSchema)]
-struct AdjustmentRequest {
-    /// `damaged`: so many units are of no use any more; `found`: so many have turned up; `recount`: so many are there in all.
-    #[serde(default)]
-    #[schema(value_type = String, required, example = "damaged")]
-    kind: Field<AdjustmentKind>,
-    /// Units: 1 to 1,000,000,000, and for a recount 0 to 1,000,000,000,000.
-    #[serde(default)]
-    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
-    qty: Field<BatchQuantity>,
-    /// Why, in a few words.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    reason: Field<Reason>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// How much of a batch.
-#[derive(Default, Deserialize, ToSchema)]
-struct SomeUnits {
-    /// Units, 1 to 1,000,000,000; left out: all.
-    #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
 /// Says that an expected batch has come.
 ///
 /// It is on hand from then on, with the units that were counted. Lines that these do not cover lose their place, those accepted last first.
@@ -214,17 +142,11 @@ struct SomeUnits {
 )]
 async fn post_receipt(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     Body(body): Body<Receipt>,
 ) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let batch = path.batch(&mut faults);
-    let qty = faults.required("qty", body.qty);
-    let rest = faults.optional("rest", body.rest).unwrap_or(Rest::Keep);
-    faults.unknown("", &body.unknown);
-    let ((sku, reference), qty) = faults.or(batch.zip(qty))?;
-    let command = Command::ReceiveBatch(ReceiveBatch { sku, reference, qty, rest });
+    let command = asked::command(asked::batches::receive, &path, body)?;
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
 }
 
@@ -245,15 +167,8 @@ async fn post_receipt(
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn delete_batch(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let batch = path.batch(&mut faults);
-    let (sku, reference) = faults.or(batch)?;
-    let command = Command::CancelBatch(CancelBatch { sku, reference });
+async fn delete_batch(State(state): State<WebState>, path: Names, Caused(cause): Caused) -> Result<Response, Problem> {
+    let command = asked::command(asked::batches::cancel, &path, Nothing::default())?;
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
 }
 
@@ -280,22 +195,15 @@ async fn delete_batch(
 )]
 async fn put_batch(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     headers: HeaderMap,
     Caused(cause): Caused,
     Body(body): Body<BatchDeclaration>,
 ) -> Result<Response, Problem> {
     let mut faults = Faults::default();
-    let batch = path.batch(&mut faults);
-    let qty = faults.required("qty", body.qty);
-    let eta = faults.optional("eta", body.eta);
-    let expires_on = faults.optional("expires_on", body.expires_on);
-    let location = faults.optional("location", body.location);
-    faults.unknown("", &body.unknown);
-    let ((sku, reference), qty) = faults.or(batch.zip(qty))?;
-
-    let precondition = precondition(&headers);
-    let command = Command::DeclareBatch(DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition });
+    let declaration = asked::batches::declaration(&mut faults, &path, body);
+    let command = DeclareBatch { precondition: precondition(&headers), ..faults.or(declaration)? };
+    let command = Command::DeclareBatch(command);
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
 }
 
@@ -359,33 +267,15 @@ fn precondition(headers: &HeaderMap) -> Precondition {
 )]
 async fn post_adjustment(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     Keyed { key, body, handling }: Keyed<AdjustmentRequest>,
 ) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let batch = path.batch(&mut faults);
-    let kind = faults.required("kind", body.kind);
-    let qty = faults.required("qty", body.qty);
-    let reason = faults.required("reason", body.reason);
-    faults.unknown("", &body.unknown);
-    let adjustment = kind.zip(qty).and_then(|(kind, qty)| adjustment(&mut faults, kind, qty));
-    let ((sku, reference), (adjustment, reason)) = faults.or(batch.zip(adjustment.zip(reason)))?;
-    let command = AdjustBatch { sku, reference, adjustment, reason };
-    let message = Message::new(Command::AdjustBatch(command), cause).with_key(key);
+    let command = asked::command(asked::batches::adjust, &path, body)?;
+    let message = Message::new(command, cause).with_key(key);
     let reply = state.batch(message).await;
     drop(handling);
     Ok(declared(&reply?))
-}
-
-fn adjustment(faults: &mut Faults, kind: AdjustmentKind, qty: BatchQuantity) -> Option<Adjustment> {
-    let some = || Quantity::new(qty.units());
-    let adjustment = match kind {
-        AdjustmentKind::Damaged => some().map(Adjustment::Damaged),
-        AdjustmentKind::Found => some().map(Adjustment::Found),
-        AdjustmentKind::Recount => Ok(Adjustment::Recount(qty)),
-    };
-    adjustment.map_err(|error| faults.add("qty", error.to_string())).ok()
 }
 
 /// Sets units of a batch aside: they are not placed until they are released.
@@ -408,12 +298,11 @@ fn adjustment(faults: &mut Faults, kind: AdjustmentKind, qty: BatchQuantity) -> 
 )]
 async fn quarantine(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     OptionalBody(body): OptionalBody<SomeUnits>,
 ) -> Result<Response, Problem> {
-    let (sku, reference, qty) = some_units(&path, body)?;
-    let command = Command::QuarantineBatch(QuarantineBatch { sku, reference, qty });
+    let command = asked::command(asked::batches::quarantine, &path, body)?;
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
 }
 
@@ -435,20 +324,10 @@ async fn quarantine(
 )]
 async fn release(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     OptionalBody(body): OptionalBody<SomeUnits>,
 ) -> Result<Response, Problem> {
-    let (sku, reference, qty) = some_units(&path, body)?;
-    let command = Command::ReleaseBatch(ReleaseBatch { sku, reference, qty });
+    let command = asked::command(asked::batches::release, &path, body)?;
     Ok(declared(&state.batch(Message::new(command, cause)).await?))
-}
-
-fn some_units(path: &PathFields, body: SomeUnits) -> Result<(Sku, BatchRef, Option<Quantity>), Problem> {
-    let mut faults = Faults::default();
-    let batch = path.batch(&mut faults);
-    let qty = faults.optional("qty", body.qty);
-    faults.unknown("", &body.unknown);
-    let (sku, reference) = faults.or(batch)?;
-    Ok((sku, reference, qty))
 }

@@ -10,8 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
-use super::fields::{Faults, Limit, QueryFields};
+use super::extract::QueryFields;
 use super::problem::Problem;
+use crate::asked::fields::{Faults, Limit};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new().routes(routes!(list_events))

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use allocation_service_layer::ports::database::RequestKey;
+use allocation_service_layer::ports::database::{KeyOf, RequestKey};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::WebState;
-use super::fields::{Body, body_bytes};
+use super::extract::{Body, body_bytes};
 use super::problem::Problem;
 
 /// Keys of requests that are being handled by this copy of the program.
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Keyed<T> {
             let detail = format!("a request with the key {key:?} is being handled");
             Problem::new(StatusCode::CONFLICT, "key-in-use", "The request is being handled", detail)
         })?;
-        Ok(Self { key: RequestKey { key, content: digest.finalize().into() }, body, handling })
+        Ok(Self { key: RequestKey { key, of: KeyOf::Request, content: digest.finalize().into() }, body, handling })
     }
 }
 

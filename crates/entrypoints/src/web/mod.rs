@@ -1,9 +1,8 @@
 //! The web entrypoint: HTTP requests in, commands to the bus, answers out.
 
-mod asked;
 mod batches;
 mod events;
-mod fields;
+mod extract;
 mod floor;
 mod keyed;
 mod movements;
@@ -35,15 +34,16 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use keyed::Running;
 use problem::Problem;
+
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::traceparent;
+
 /// The largest body taken, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
-/// The most lines one order request may name.
-pub const MAX_LINES: usize = 1_000;
 
 /// What the handlers of requests work with.
 pub struct WebParts {
@@ -180,7 +180,8 @@ impl FromRequestParts<WebState> for Caused {
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Self::Rejection> {
         let correlation =
             correlation(&parts.headers).unwrap_or_else(|| state.entropy.uuid(state.clock.now()).to_string().into());
-        Ok(Self(Cause { correlation, actor: "http".into(), traceparent: traceparent(&parts.headers) }))
+        let trace = parts.headers.get("traceparent").and_then(|text| text.to_str().ok());
+        Ok(Self(Cause { correlation, actor: "http".into(), traceparent: trace.and_then(traceparent) }))
     }
 }
 
@@ -188,12 +189,4 @@ impl FromRequestParts<WebState> for Caused {
 fn correlation(headers: &HeaderMap) -> Option<Arc<str>> {
     let id = headers.get("x-request-id")?.to_str().ok()?.trim();
     (1..=128).contains(&id.len()).then(|| id.into())
-}
-
-/// The trace the caller is in: `00-<32 hex>-<16 hex>-<2 hex>`.
-fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let lengths = text.split('-').map(str::len);
-    let hex = text.bytes().all(|byte| byte == b'-' || matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (hex && lengths.eq([2, 32, 16, 2])).then(|| text.into())
 }

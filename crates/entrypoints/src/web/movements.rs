@@ -20,8 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
-use super::fields::{Faults, Limit, LineCursor, Parse, PathFields, QueryFields, Scalar};
+use super::extract::QueryFields;
 use super::problem::Problem;
+use crate::asked::fields::{Faults, Limit, LineCursor, Names, Parse, Scalar};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
@@ -223,7 +224,7 @@ impl Format {
 )]
 async fn list_movements(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     headers: HeaderMap,
     query: QueryFields,
 ) -> Result<Response, Problem> {
@@ -256,7 +257,7 @@ async fn list_movements(
 )]
 async fn list_batch_movements(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     headers: HeaderMap,
     query: QueryFields,
 ) -> Result<Response, Problem> {
@@ -288,7 +289,7 @@ async fn list_batch_movements(
 )]
 async fn list_recipients(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
 ) -> Result<Json<RecipientPage>, Problem> {
     let mut faults = Faults::default();

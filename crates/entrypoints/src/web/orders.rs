@@ -1,22 +1,23 @@
 //! Orders and their lines: what is promised, read, changed and cancelled.
 
-use allocation_domain::commands::{ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
-use allocation_domain::{Command, Eta, HoldSeconds, LineId, LineKey, OrderId, Quantity, Shipped, Sku};
+use allocation_domain::{OrderId, Shipped};
 use allocation_service_layer::Message;
 use allocation_service_layer::views::{self, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::{OrderRequest, SplitName, allocate};
-use super::fields::{Body, Faults, Field, PathFields, QueryFields, Unknown};
+use super::extract::{Body, QueryFields};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
+use crate::asked::fields::{Faults, Names};
+use crate::asked::orders::{Extension, LinePatch, OrderRequest, SplitName};
+use crate::asked::{self, Nothing};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
@@ -24,42 +25,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(confirm_order))
         .routes(routes!(extend_order))
         .routes(routes!(patch_line, delete_line))
-}
-
-/// For how long a hold is to last from now.
-#[derive(Deserialize, ToSchema)]
-struct Extension {
-    /// Seconds from now, 1 to 2,592,000. A hold never gets shorter.
-    #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 2_592_000_u64)]
-    hold_seconds: Field<HoldSeconds>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// What a line is to ask for. What is left out stays.
-#[derive(Deserialize, ToSchema)]
-struct LinePatch {
-    /// Units, 1 to 1,000,000,000. What is added counts as new.
-    #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    /// Who goes first: higher before lower.
-    #[serde(default)]
-    #[schema(value_type = i32)]
-    priority: Field<i32>,
-    /// The latest day it may be promised for, inclusive; null: any.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
-    by: Field<Eta>,
-    /// What to do when there is not enough, as with a new line.
-    #[serde(default)]
-    #[schema(value_type = String, default = "reject")]
-    when_short: Field<WhenShort>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
 }
 
 /// An order's lines.
@@ -203,8 +168,9 @@ impl From<LineView> for Line {
     }
 }
 
-pub(super) fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
-    Order { order_id: order_id.to_string(), lines: lines.into_iter().map(Line::from).collect() }
+/// The order that is asked about, with these lines.
+pub(super) fn order(about: &Names, lines: Vec<LineView>) -> Order {
+    Order { order_id: about.text("order_id").to_owned(), lines: lines.into_iter().map(Line::from).collect() }
 }
 
 /// Promises the lines named.
@@ -225,20 +191,14 @@ pub(super) fn order(order_id: &OrderId, lines: Vec<LineView>) -> Order {
 )]
 async fn put_order(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     Body(body): Body<OrderRequest>,
 ) -> Result<(StatusCode, Json<Order>), Problem> {
-    let mut faults = Faults::default();
-    let command = match path.get::<OrderId>(&mut faults, "order_id") {
-        Some(order_id) => allocate(&mut faults, order_id, body),
-        None => None,
-    };
-    let command = faults.or(command)?;
-    let order_id = command.order_id().clone();
-    let reply = state.order(Message::new(Command::Allocate(command), cause)).await?;
+    let command = asked::command(asked::orders::promise, &path, body)?;
+    let reply = state.order(Message::new(command, cause)).await?;
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(order(&order_id, reply.lines))))
+    Ok((status, Json(order(&path, reply.lines))))
 }
 
 /// An order's lines as they are now.
@@ -252,7 +212,7 @@ async fn put_order(
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn get_order(State(state): State<WebState>, path: PathFields) -> Result<Json<Order>, Problem> {
+async fn get_order(State(state): State<WebState>, path: Names) -> Result<Json<Order>, Problem> {
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
@@ -260,7 +220,7 @@ async fn get_order(State(state): State<WebState>, path: PathFields) -> Result<Js
     if lines.is_empty() {
         return Err(Problem::unknown(format!("unknown order {order_id}")));
     }
-    Ok(Json(order(&order_id, lines)))
+    Ok(Json(order(&path, lines)))
 }
 
 /// Cancels what is not shipped of an order, and answers with what became of it. Again is fine.
@@ -277,15 +237,12 @@ async fn get_order(State(state): State<WebState>, path: PathFields) -> Result<Js
 )]
 async fn delete_order(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
 ) -> Result<Json<Order>, Problem> {
-    let mut faults = Faults::default();
-    let order_id = path.get::<OrderId>(&mut faults, "order_id");
-    let order_id = faults.or(order_id)?;
-    let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: None, line: None });
+    let command = asked::command(asked::orders::cancel, &path, Nothing::default())?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&order_id, reply.lines)))
+    Ok(Json(order(&path, reply.lines)))
 }
 
 /// Makes the promises of an order's holds last: all of them or none. Again is fine.
@@ -302,15 +259,12 @@ async fn delete_order(
 )]
 async fn confirm_order(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
 ) -> Result<Json<Order>, Problem> {
-    let mut faults = Faults::default();
-    let order_id = path.get::<OrderId>(&mut faults, "order_id");
-    let order_id = faults.or(order_id)?;
-    let command = Command::ConfirmHold(ConfirmHold { order_id: order_id.clone() });
+    let command = asked::command(asked::orders::confirm, &path, Nothing::default())?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&order_id, reply.lines)))
+    Ok(Json(order(&path, reply.lines)))
 }
 
 /// Lets an order's holds last until now and so many seconds; never shorter than before.
@@ -328,18 +282,13 @@ async fn confirm_order(
 )]
 async fn extend_order(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     Body(body): Body<Extension>,
 ) -> Result<Json<Order>, Problem> {
-    let mut faults = Faults::default();
-    let order_id = path.get::<OrderId>(&mut faults, "order_id");
-    let hold = faults.required("hold_seconds", body.hold_seconds);
-    faults.unknown("", &body.unknown);
-    let (order_id, hold) = faults.or(order_id.zip(hold))?;
-    let command = Command::ExtendHold(ExtendHold { order_id: order_id.clone(), hold });
+    let command = asked::command(asked::orders::extend, &path, body)?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&order_id, reply.lines)))
+    Ok(Json(order(&path, reply.lines)))
 }
 
 /// Changes what a line asks for: quantity, priority, `by`.
@@ -363,25 +312,16 @@ async fn extend_order(
 )]
 async fn patch_line(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
     Caused(cause): Caused,
     Body(body): Body<LinePatch>,
 ) -> Result<Json<Line>, Problem> {
     let mut faults = Faults::default();
-    let order_id = path.get::<OrderId>(&mut faults, "order_id");
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let line = query.take::<LineId>(&mut faults, "line").unwrap_or_default();
+    let path = path.with("line", query.take_text(&mut faults, "line"));
     query.finish(&mut faults);
-    let change = LineChange {
-        qty: faults.optional("qty", body.qty),
-        priority: faults.optional("priority", body.priority),
-        by: faults.optional("by", body.by),
-        when_short: faults.optional("when_short", body.when_short).unwrap_or_default(),
-    };
-    faults.unknown("", &body.unknown);
-    let (order_id, sku) = faults.or(order_id.zip(sku))?;
-    let command = Command::ChangeLine(ChangeLine { sku, line: LineKey { order_id, line }, change });
+    let command = asked::orders::change_line(&mut faults, &path, body);
+    let command = faults.or(command)?;
     let changed = state.order(Message::new(command, cause)).await?.lines.pop();
     changed.map(|line| Json(line.into())).ok_or_else(Problem::other_reply)
 }
@@ -404,17 +344,15 @@ async fn patch_line(
 )]
 async fn delete_line(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
     Caused(cause): Caused,
 ) -> Result<Json<Order>, Problem> {
     let mut faults = Faults::default();
-    let order_id = path.get::<OrderId>(&mut faults, "order_id");
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let line = query.take::<LineId>(&mut faults, "line");
+    let path = path.with("line", query.take_text(&mut faults, "line"));
     query.finish(&mut faults);
-    let (order_id, sku) = faults.or(order_id.zip(sku))?;
-    let command = Command::Deallocate(Deallocate { order_id: order_id.clone(), sku: Some(sku), line });
+    let command = asked::orders::cancel(&mut faults, &path, Nothing::default());
+    let command = faults.or(command)?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&order_id, reply.lines)))
+    Ok(Json(order(&path, reply.lines)))
 }

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::fields::{Body, Faults, Field, PathFields};
+use super::extract::Body;
 use super::problem::Problem;
 use super::{Caused, WebState};
+use crate::asked::fields::{Faults, Field, Invalid, Names};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new().routes(routes!(add_batch)).routes(routes!(allocate)).routes(routes!(allocations))
@@ -88,6 +89,12 @@ impl From<Problem> for Complaint {
     fn from(problem: Problem) -> Self {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { retry: status == StatusCode::SERVICE_UNAVAILABLE, message: problem.detail, status }
+    }
+}
+
+impl From<Invalid> for Complaint {
+    fn from(invalid: Invalid) -> Self {
+        Problem::from(invalid).into()
     }
 }
 
@@ -186,7 +193,7 @@ async fn allocate(
         (status = 503, description = "Try again", body = Complaint)
     )
 )]
-async fn allocations(State(state): State<WebState>, path: PathFields) -> Result<Json<Vec<Allocation>>, Complaint> {
+async fn allocations(State(state): State<WebState>, path: Names) -> Result<Json<Vec<Allocation>>, Complaint> {
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "orderid");
     let order_id = faults.or(order_id)?;

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::asked::fields::{FieldError, Invalid};
+
 /// What went wrong. `type` tells the kinds apart; `detail` is for people.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -30,15 +32,6 @@ pub(crate) struct Problem {
     /// Lines that are known as something else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<LineConflict>,
-}
-
-/// A field and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct FieldError {
-    /// The field, as `lines[0].qty`.
-    pub(crate) field: String,
-    /// What is wrong with it.
-    pub(crate) detail: String,
 }
 
 /// What a request lacks of one product.
@@ -99,11 +92,6 @@ impl Problem {
         }
     }
 
-    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
-        let detail = errors.iter().map(|e| format!("{}: {}", e.field, e.detail)).collect::<Vec<_>>().join("; ");
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid request", detail) }
-    }
-
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
@@ -119,6 +107,14 @@ impl Problem {
 
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let detail = invalid.to_string();
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid request", detail);
+        Self { errors: invalid.0, ..problem }
     }
 }
 

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use allocation_domain::commands::{Improve, SetProduct};
 use allocation_domain::product::Declared;
-use allocation_domain::{BatchRef, Command, Level, Location, LowStock, Settings, Sku, Strategy};
+use allocation_domain::{BatchRef, Sku};
 use allocation_service_layer::handlers::{ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
 use allocation_service_layer::views::{self, LocationView, ProductView, QueueView};
@@ -13,18 +12,19 @@ use allocation_service_layer::wire::date_text;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::batches::Batch;
-use super::fields::{
-    Body, Days, Faults, Field, Limit, LineCursor, Object, PathFields, QueryFields, QueueCursor, Units, Unknown,
-};
+use super::extract::{Body, QueryFields};
 use super::orders::Line;
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
+use crate::asked::fields::{Faults, Limit, LineCursor, Names, QueueCursor};
+use crate::asked::products::ProductSettings;
+use crate::asked::{self, Nothing};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
@@ -35,123 +35,6 @@ pub(super) fn routes() -> OpenApiRouter<WebState> {
         .routes(routes!(improve))
         .routes(routes!(list_backlog))
 }
-
-/// How a product is to behave. What is left out is as with a product that nothing was said of.
-#[derive(Deserialize, ToSchema)]
-struct ProductSettings {
-    /// How many units of new requests may wait in its queue; null: any number.
-    #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    queue_cap: Field<Option<u64>>,
-    /// Whether promises move to earlier stock whenever there is some.
-    #[serde(default)]
-    #[schema(value_type = bool, default = false)]
-    auto_improve: Field<bool>,
-    /// Which batches go first: `earliest`, `fefo` (first expired), `fifo` (first in), `fewest_splits` or `location_priority`; null: as the service is
-    /// told.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "fefo")]
-    strategy: Field<Option<Strategy>>,
-    /// For how many days its units must be of use from the day they are ready, unless a line says otherwise: 0 to 3,650.
-    #[serde(default)]
-    #[schema(value_type = u16, default = 0, maximum = 3_650)]
-    min_days: Field<Days>,
-    /// Whether each of its batches must say when it expires.
-    #[serde(default)]
-    #[schema(value_type = bool, default = false)]
-    requires_expiry: Field<bool>,
-    /// For how many days after its ETA a batch that has not come counts for new promises, 0 to 3,650; null: for ever.
-    #[serde(default)]
-    #[schema(value_type = Option<u16>, maximum = 3_650)]
-    overdue_days: Field<Option<Days>>,
-    /// What is to be kept at a location, and what is little there, by the location's name.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, LevelSettings>, required = false)]
-    locations: Option<Object<BTreeMap<String, Object<LevelSettings>>>>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-/// What is to be kept of a product at a location, and what is little.
-#[derive(Deserialize, ToSchema)]
-struct LevelSettings {
-    /// Free units that are never promised.
-    #[serde(default)]
-    #[schema(value_type = u64, default = 0)]
-    safety_stock: Field<Units>,
-    /// An event tells once when no more than so many units are available there; null: never.
-    #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    low_stock: Field<Option<u64>>,
-    /// And another, after that, once so many units are available again: more than `low_stock`, and one more unless said.
-    #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    restocked: Field<Option<u64>>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
-}
-
-impl LevelSettings {
-    fn read(self, faults: &mut Faults, prefix: &str) -> Level {
-        let name = |field: &str| format!("{prefix}.{field}");
-        let Units(safety_stock) = faults.optional(name("safety_stock"), self.safety_stock).unwrap_or_default();
-        let threshold = faults.optional(name("low_stock"), self.low_stock).flatten();
-        let restocked = faults.optional(name("restocked"), self.restocked).flatten();
-        faults.unknown(&format!("{prefix}."), &self.unknown);
-        let low_stock = match (threshold, restocked) {
-            (None, None) => None,
-            (None, Some(_)) => {
-                faults.add(name("restocked"), "has no meaning without low_stock");
-                None
-            }
-            (Some(threshold), restocked) => {
-                let restocked = restocked.unwrap_or_else(|| threshold.saturating_add(1).min(i64::MAX.unsigned_abs()));
-                if restocked <= threshold {
-                    faults.add(name("restocked"), "must be more than low_stock");
-                }
-                Some(LowStock { threshold, restocked })
-            }
-        };
-        Level { safety_stock, low_stock }
-    }
-}
-
-/// What is said of each location.
-fn levels(
-    faults: &mut Faults,
-    said: Option<Object<BTreeMap<String, Object<LevelSettings>>>>,
-) -> BTreeMap<Location, Level> {
-    let mut levels = BTreeMap::new();
-    let said = match said {
-        None => return levels,
-        Some(Object::Good(said)) => said,
-        Some(Object::Other(_)) => {
-            faults.add("locations", "must be an object, with a field for each location");
-            return levels;
-        }
-    };
-    if said.len() > MAX_LOCATIONS {
-        faults.add("locations", format!("must be at most {MAX_LOCATIONS} locations"));
-    }
-    for (name, level) in said {
-        let prefix = format!("locations.{name}");
-        let Object::Good(level) = level else {
-            faults.add(prefix, "must be an object, with fields such as safety_stock");
-            continue;
-        };
-        let level = level.read(faults, &prefix);
-        match Location::new(name) {
-            Ok(location) => drop(levels.insert(location, level)),
-            Err(error) => faults.add(prefix, error.to_string()),
-        }
-    }
-    levels
-}
-
-/// The most locations that a product's settings may name.
-const MAX_LOCATIONS: usize = 1_000;
 
 /// Units of a product, everywhere or at one location.
 #[derive(Serialize, ToSchema)]
@@ -336,23 +219,12 @@ struct BacklogPage {
 )]
 async fn put_product(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     Caused(cause): Caused,
     Body(body): Body<ProductSettings>,
 ) -> Result<(StatusCode, Json<Product>), Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let queue_cap = faults.optional("queue_cap", body.queue_cap).flatten();
-    let auto_improve = faults.optional("auto_improve", body.auto_improve).unwrap_or_default();
-    let strategy = faults.optional("strategy", body.strategy).flatten();
-    let min_days = faults.optional("min_days", body.min_days).map_or(0, |Days(days)| days);
-    let requires_expiry = faults.optional("requires_expiry", body.requires_expiry).unwrap_or_default();
-    let overdue_days = faults.optional("overdue_days", body.overdue_days).flatten().map(|Days(days)| days);
-    let levels = levels(&mut faults, body.locations);
-    faults.unknown("", &body.unknown);
-    let sku = faults.or(sku)?;
-    let settings = Settings { queue_cap, auto_improve, strategy, min_days, requires_expiry, overdue_days, levels };
-    match state.handle(Command::SetProduct(SetProduct { sku, settings }), cause).await?? {
+    let command = asked::command(asked::products::set, &path, body)?;
+    match state.handle(command, cause).await?? {
         Reply::Product(ProductReply { declared, product }) => Ok((status_of(declared), Json(product.into()))),
         _ => Err(Problem::other_reply()),
     }
@@ -370,15 +242,9 @@ async fn put_product(
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn improve(
-    State(state): State<WebState>,
-    path: PathFields,
-    Caused(cause): Caused,
-) -> Result<Json<Product>, Problem> {
-    let mut faults = Faults::default();
-    let sku = path.get::<Sku>(&mut faults, "sku");
-    let sku = faults.or(sku)?;
-    match state.handle(Command::Improve(Improve { sku }), cause).await?? {
+async fn improve(State(state): State<WebState>, path: Names, Caused(cause): Caused) -> Result<Json<Product>, Problem> {
+    let command = asked::command(asked::products::improve, &path, Nothing::default())?;
+    match state.handle(command, cause).await?? {
         Reply::Product(reply) => Ok(Json(reply.product.into())),
         _ => Err(Problem::other_reply()),
     }
@@ -402,7 +268,7 @@ pub(super) fn status_of(declared: Declared) -> StatusCode {
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn get_product(State(state): State<WebState>, path: PathFields) -> Result<Json<Product>, Problem> {
+async fn get_product(State(state): State<WebState>, path: Names) -> Result<Json<Product>, Problem> {
     let mut faults = Faults::default();
     let sku = path.get::<Sku>(&mut faults, "sku");
     let sku = faults.or(sku)?;
@@ -456,7 +322,7 @@ async fn list_products(State(state): State<WebState>, mut query: QueryFields) ->
 )]
 async fn list_lines(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
 ) -> Result<Json<LinePage>, Problem> {
     let mut faults = Faults::default();
@@ -499,7 +365,7 @@ async fn list_lines(
 )]
 async fn list_queue(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
 ) -> Result<Json<QueuePage>, Problem> {
     let mut faults = Faults::default();

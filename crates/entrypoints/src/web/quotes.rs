@@ -14,10 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
-use super::asked::{OrderRequest, allocate};
-use super::fields::{Body, Faults, PathFields, QueryFields, QueryQuantity};
+use super::extract::{Body, QueryFields};
 use super::orders::Placement;
 use super::problem::{BodyProblems, Problem};
+use crate::asked::fields::{Faults, Names, QueryQuantity};
+use crate::asked::orders::{OrderRequest, allocate};
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new().routes(routes!(post_quote)).routes(routes!(get_availability))
@@ -169,7 +170,7 @@ async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest
 )]
 async fn get_availability(
     State(state): State<WebState>,
-    path: PathFields,
+    path: Names,
     mut query: QueryFields,
 ) -> Result<Json<Availability>, Problem> {
     let mut faults = Faults::default();

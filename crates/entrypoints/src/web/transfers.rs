@@ -1,56 +1,21 @@
 //! Transfers: free units go from one location to another.
 
-use allocation_domain::commands::Transfer;
-use allocation_domain::{BatchRef, Command, Location, Quantity, Sku};
 use allocation_service_layer::Message;
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use time::Date;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::batches::{DeclaredBatch, declared};
-use super::fields::{Faults, Field, Unknown};
 use super::keyed::Keyed;
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
+use crate::asked;
+use crate::asked::batches::TransferRequest;
+use crate::asked::fields::Names;
 
 pub(super) fn routes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new().routes(routes!(post_transfer))
-}
-
-/// What goes where.
-#[derive(Deserialize, ToSchema)]
-struct TransferRequest {
-    /// The product.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    sku: Field<Sku>,
-    /// The batch that units leave.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    from: Field<BatchRef>,
-    /// Units, 1 to 1,000,000,000; no more than are free.
-    #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
-    qty: Field<Quantity>,
-    /// The location that they go to.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 64)]
-    to: Field<Location>,
-    /// The reference of the batch that they are there.
-    #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
-    r#ref: Field<BatchRef>,
-    /// When they are expected there.
-    #[serde(default)]
-    #[schema(value_type = String, required, format = Date, example = "2011-01-02")]
-    eta: Field<Date>,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Unknown,
 }
 
 /// Sends free units of a batch to another location.
@@ -75,16 +40,8 @@ async fn post_transfer(
     Caused(cause): Caused,
     Keyed { key, body, handling }: Keyed<TransferRequest>,
 ) -> Result<Response, Problem> {
-    let mut faults = Faults::default();
-    let sku = faults.required("sku", body.sku);
-    let from = faults.required("from", body.from);
-    let qty = faults.required("qty", body.qty);
-    let to = faults.required("to", body.to);
-    let reference = faults.required("ref", body.r#ref);
-    let eta = faults.required("eta", body.eta);
-    faults.unknown("", &body.unknown);
-    let asked = (|| Some(Transfer { sku: sku?, from: from?, qty: qty?, to: to?, reference: reference?, eta: eta? }))();
-    let message = Message::new(Command::Transfer(faults.or(asked)?), cause).with_key(key);
+    let command = asked::command(asked::batches::transfer, &Names::default(), body)?;
+    let message = Message::new(command, cause).with_key(key);
     let reply = state.batch(message).await;
     drop(handling);
     Ok(declared(&reply?))

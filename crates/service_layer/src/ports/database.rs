@@ -171,13 +171,24 @@ pub struct ProductChanges<'a> {
     pub lines: Vec<(Change, &'a AcceptedLine)>,
 }
 
-/// A caller's name for a request whose effect has no natural key, so that it acts once however often it is sent.
+/// A name for a request or a message, so that it acts once however often it comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The name: up to 255 bytes.
+    /// The name. That of a message has its source and id in it, with a line break between, which no caller's has.
     pub key: Arc<str>,
+    /// Whose name it is.
+    pub of: KeyOf,
     /// A digest of what was asked.
     pub content: [u8; 32],
+}
+
+/// Whose name a [`RequestKey`] is: how long it is remembered depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyOf {
+    /// A request: its caller's.
+    Request,
+    /// A message from a broker.
+    Message,
 }
 
 /// An event, ready for the log.

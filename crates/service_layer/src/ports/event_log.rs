@@ -1,4 +1,4 @@
-//! The event log as its readers see it: positions, progress of each sink, who may relay; and where unusable messages go.
+//! The event log as its readers see it: positions, progress of each sink, who may relay.
 
 use std::time::Duration;
 
@@ -55,27 +55,4 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// A mail about this subject went out.
     async fn set_notified(&self, subject: &str, at: OffsetDateTime) -> StoreResult<()>;
-}
-
-/// A message that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// When it came.
-    pub received_at: OffsetDateTime,
-    /// Where from.
-    pub channel: String,
-    /// What it said, as far as it was text.
-    pub body: String,
-    /// Why it could not be used.
-    pub reason: String,
-}
-
-/// Where unusable messages are kept.
-#[async_trait]
-pub trait DeadLetters: Send + Sync + 'static {
-    /// Keeps one.
-    async fn bury(&self, letter: &DeadLetter) -> StoreResult<()>;
-
-    /// The newest ones, newest first.
-    async fn newest(&self, limit: usize) -> StoreResult<Vec<DeadLetter>>;
 }

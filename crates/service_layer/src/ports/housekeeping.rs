@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::database::StoreResult;
+use super::database::{KeyOf, StoreResult};
 
 /// Keeps a store from growing with what nobody needs any more.
 #[async_trait]
 pub trait Housekeeping: Send + Sync + 'static {
-    /// Forgets request keys that were remembered longer ago than this, and says how many they were.
-    async fn forget_keys(&self, age: Duration) -> StoreResult<u64>;
+    /// Forgets names of requests or of messages that were remembered longer ago than this, and says how many they were.
+    async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64>;
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod database;
+pub mod dead_letters;
 pub mod event_log;
 pub mod event_publisher;
 pub mod housekeeping;

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 
 use allocation_domain::{Level, Location, LowStock};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// A level as JSON.
-#[derive(Serialize, Deserialize)]
+/// What is to be kept at a location, and what is little.
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct LevelJson {
+    /// Free units that are never promised.
     safety_stock: u64,
+    /// From how many promisable units down little is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     low_stock: Option<u64>,
+    /// From how many up there is enough again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     restocked: Option<u64>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use allocation_service_layer::ports::clock::Clock;
-use allocation_service_layer::ports::event_log::{DeadLetter, EventLog};
+use allocation_service_layer::ports::event_log::EventLog;
 
 use super::{Fixture, Store};
 use crate::shorthand::{allocate, change_quantity, create_batch, message};
@@ -97,19 +97,4 @@ pub async fn the_last_notification_is_remembered<S: Store>(fixture: Fixture<S>) 
     store.set_notified("x", later).await.expect("an answer");
     assert_eq!(store.last_notified("x").await.expect("an answer"), Some(later));
     assert_eq!(store.last_notified("y").await.expect("an answer"), None);
-}
-
-/// With everything one needs to know.
-pub async fn dead_letters_are_kept<S: Store>(fixture: Fixture<S>) {
-    let store = &fixture.store;
-    let letter = |body: &str| DeadLetter {
-        received_at: fixture.clock.now(),
-        channel: "change_batch_quantity".into(),
-        body: body.into(),
-        reason: "not JSON".into(),
-    };
-    for body in ["one", "two", "{'"] {
-        store.bury(&letter(body)).await.expect("a grave");
-    }
-    assert_eq!(store.newest(2).await.expect("letters"), [letter("{'"), letter("two")]);
 }

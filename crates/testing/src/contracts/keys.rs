@@ -5,14 +5,20 @@ use std::sync::Arc;
 use allocation_domain::Rejection;
 use allocation_domain::commands::Adjustment;
 use allocation_service_layer::handlers::Reply;
-use allocation_service_layer::ports::database::{ProductRepository, RequestKey, Selection, StoreError, Transaction};
+use allocation_service_layer::ports::database::{
+    KeyOf, ProductRepository, RequestKey, Selection, StoreError, Transaction,
+};
 use futures_util::future::join_all;
 
 use super::{Fixture, Store};
 use crate::shorthand::{adjust, create_batch, message, qty, sku};
 
 fn request(key: &str, content: u8) -> RequestKey {
-    RequestKey { key: key.into(), content: [content; 32] }
+    RequestKey { key: key.into(), of: KeyOf::Request, content: [content; 32] }
+}
+
+fn incoming(key: &str, content: u8) -> RequestKey {
+    RequestKey { of: KeyOf::Message, ..request(key, content) }
 }
 
 /// A transaction with a product at hand, as one always has that remembers a key.
@@ -84,14 +90,18 @@ pub async fn request_keys_are_compared_byte_for_byte<S: Store>(fixture: Fixture<
 /// And may then stand for something else.
 pub async fn a_request_key_is_forgotten_when_it_is_old<S: Store>(fixture: Fixture<S>) {
     let hour = std::time::Duration::from_hours(1);
-    remember(&fixture, &[request("old", 1), request("older", 1)]).await.expect("new keys");
+    let forget = async |of, age| fixture.store.forget_keys(of, age).await.expect("the store works");
+    let keys = [request("old", 1), request("older", 1), incoming("source\n1", 1)];
+    remember(&fixture, &keys).await.expect("new keys");
     fixture.clock.advance(hour);
     remember(&fixture, &[request("new", 1)]).await.expect("a new key");
-    assert_eq!(fixture.store.forget_keys(hour).await.expect("the store works"), 0);
+    assert_eq!(forget(KeyOf::Request, hour).await, 0);
     fixture.clock.advance(hour / 2);
-    assert_eq!(fixture.store.forget_keys(hour).await.expect("the store works"), 2);
-    assert_eq!(fixture.store.forget_keys(hour).await.expect("the store works"), 0);
-    assert_eq!(known(&fixture, &["new", "old", "older"]).await, [request("new", 1)]);
+    assert_eq!(forget(KeyOf::Request, hour).await, 2);
+    assert_eq!(forget(KeyOf::Request, hour).await, 0);
+    let left = known(&fixture, &["new", "old", "older", "source\n1"]).await;
+    assert_eq!(left, [request("new", 1), incoming("source\n1", 1)]);
+    assert_eq!(forget(KeyOf::Message, hour).await, 1);
     remember(&fixture, &[request("old", 2)]).await.expect("a key that is new again");
 }
 

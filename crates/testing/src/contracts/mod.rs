@@ -1,5 +1,6 @@
 //! What every store must do, as tests that are run on each of them: fake, SQLite, PostgreSQL.
 
+mod dead_letters;
 mod event_log;
 mod histories;
 mod keys;
@@ -17,11 +18,13 @@ use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::Database;
-use allocation_service_layer::ports::event_log::{DeadLetters, EventLog};
+use allocation_service_layer::ports::dead_letters::DeadLetters;
+use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
+pub use dead_letters::*;
 pub use event_log::*;
 pub use histories::*;
 pub use keys::*;
@@ -133,7 +136,9 @@ macro_rules! store_contract {
             a_lease_has_one_holder_until_it_expires,
             a_lease_that_is_released_is_free,
             the_last_notification_is_remembered,
-            dead_letters_are_kept,
+            dead_letters_are_kept_newest_first,
+            a_letter_that_comes_again_is_the_same_letter,
+            a_letter_that_is_dropped_is_gone,
             products_are_listed_in_byte_order,
             a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,

@@ -1,17 +1,19 @@
-//! What an order asks for, as orders and quotes are given it.
+//! What an order asks for, and what is said of it later.
 
-use allocation_domain::commands::{Allocate, WhenShort};
-use allocation_domain::{Eta, HoldSeconds, LineId, Location, Locations, OrderId, Quantity, Sku, Split, Terms};
+use allocation_domain::commands::{Allocate, ChangeLine, ConfirmHold, Deallocate, ExtendHold, LineChange, WhenShort};
+use allocation_domain::{
+    Command, Eta, HoldSeconds, LineId, LineKey, Location, Locations, OrderId, Quantity, Sku, Split, Terms,
+};
 use allocation_service_layer::wire::OVER_LOCATIONS;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::MAX_LINES;
-use super::fields::{Days, Faults, Field, ListField, Parse, Scalar, Unknown};
+use super::fields::{Days, Faults, Field, ListField, Names, Parse, Scalar, Unknown};
+use super::{MAX_LINES, Nothing};
 
 /// What an order asks for. What is said of the order holds for each line that does not say otherwise.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct OrderRequest {
+pub(crate) struct OrderRequest {
     /// 1 to 1,000 lines. Lines for the same SKU and `line` are added up.
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 1000)]
@@ -68,7 +70,7 @@ struct TermsRequest {
 /// Whether a line may have its units from several batches, and over what.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(untagged)]
-pub(super) enum SplitName {
+pub(crate) enum SplitName {
     /// In parts at one location, or not.
     Flag(bool),
     /// In parts at several locations.
@@ -78,7 +80,7 @@ pub(super) enum SplitName {
 /// At several locations.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OverLocations {
+pub(crate) enum OverLocations {
     /// The word for it.
     Locations,
 }
@@ -203,7 +205,7 @@ struct LineRequest {
 }
 
 /// The order that is asked for, if nothing is wrong with it.
-pub(super) fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<Allocate> {
+pub(crate) fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderRequest) -> Option<Allocate> {
     let usual = body.terms.read(faults, "", Terms::default());
     let when_short = faults.optional("when_short", body.when_short).unwrap_or_default();
     let hold = faults.optional("hold_seconds", body.hold_seconds);
@@ -233,4 +235,83 @@ pub(super) fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderReques
     let mut order = Allocate::new(order_id, good).map_err(|error| faults.add("lines", error.to_string())).ok()?;
     (order.when_short, order.hold) = (when_short, hold);
     Some(order)
+}
+
+/// For how long a hold is to last from now.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Extension {
+    /// Seconds from now, 1 to 2,592,000. A hold never gets shorter.
+    #[serde(default)]
+    #[schema(value_type = u64, required, minimum = 1, maximum = 2_592_000_u64)]
+    hold_seconds: Field<HoldSeconds>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// What a line is to ask for. What is left out stays.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct LinePatch {
+    /// Units, 1 to 1,000,000,000. What is added counts as new.
+    #[serde(default)]
+    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
+    qty: Field<Quantity>,
+    /// Who goes first: higher before lower.
+    #[serde(default)]
+    #[schema(value_type = i32)]
+    priority: Field<i32>,
+    /// The latest day it may be promised for, inclusive; null: any.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    by: Field<Eta>,
+    /// What to do when there is not enough, as with a new line.
+    #[serde(default)]
+    #[schema(value_type = String, default = "reject")]
+    when_short: Field<WhenShort>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+pub(crate) fn promise(faults: &mut Faults, about: &Names, body: OrderRequest) -> Option<Command> {
+    let order_id = about.get::<OrderId>(faults, "order_id")?;
+    allocate(faults, order_id, body).map(Command::Allocate)
+}
+
+pub(crate) fn confirm(faults: &mut Faults, about: &Names, Nothing { unknown }: Nothing) -> Option<Command> {
+    faults.unknown("", &unknown);
+    Some(Command::ConfirmHold(ConfirmHold { order_id: about.get(faults, "order_id")? }))
+}
+
+pub(crate) fn extend(faults: &mut Faults, about: &Names, body: Extension) -> Option<Command> {
+    let order_id = about.get::<OrderId>(faults, "order_id");
+    let hold = faults.required("hold_seconds", body.hold_seconds);
+    faults.unknown("", &body.unknown);
+    Some(Command::ExtendHold(ExtendHold { order_id: order_id?, hold: hold? }))
+}
+
+pub(crate) fn change_line(faults: &mut Faults, about: &Names, body: LinePatch) -> Option<Command> {
+    let order_id = about.get::<OrderId>(faults, "order_id");
+    let sku = about.get::<Sku>(faults, "sku");
+    let line = about.optional::<LineId>(faults, "line").unwrap_or_default();
+    let change = LineChange {
+        qty: faults.optional("qty", body.qty),
+        priority: faults.optional("priority", body.priority),
+        by: faults.optional("by", body.by),
+        when_short: faults.optional("when_short", body.when_short).unwrap_or_default(),
+    };
+    faults.unknown("", &body.unknown);
+    Some(Command::ChangeLine(ChangeLine { sku: sku?, line: LineKey { order_id: order_id?, line }, change }))
+}
+
+/// Of the whole order unless a SKU is named, and of all its lines for that unless one is.
+pub(crate) fn cancel(faults: &mut Faults, about: &Names, Nothing { unknown }: Nothing) -> Option<Command> {
+    faults.unknown("", &unknown);
+    let order_id = about.get::<OrderId>(faults, "order_id");
+    let sku = about.optional::<Sku>(faults, "sku");
+    let line = about.optional::<LineId>(faults, "line");
+    if line.is_some() && sku.is_none() {
+        faults.add("line", "has no meaning without sku");
+    }
+    Some(Command::Deallocate(Deallocate { order_id: order_id?, sku, line }))
 }

@@ -1,4 +1,4 @@
-//! From bytes to values that cannot be wrong: bodies, paths and query strings, with every fault named.
+//! From what stands in a body, a path or a query string to values that cannot be wrong, with every fault named.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,18 +11,34 @@ use allocation_domain::{
     Reason, Seniority, Sku, Strategy,
 };
 use allocation_service_layer::wire::parse_date;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::Date;
+use utoipa::ToSchema;
 
-use super::problem::{FieldError, Problem};
+/// A field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// The field, as `lines[0].qty`.
+    pub(crate) field: String,
+    /// What is wrong with it.
+    pub(crate) detail: String,
+}
+
+/// Something that was asked for can't be: everything that is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Invalid(pub(crate) Vec<FieldError>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, FieldError { field, detail }) in self.0.iter().enumerate() {
+            write!(f, "{}{field}: {detail}", if at == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
 
 /// A value of JSON that has no parts, or the fact that it has.
 pub(crate) enum Scalar<'a> {
@@ -403,147 +419,51 @@ impl Faults {
     }
 
     /// The value, if nothing at all was wrong.
-    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, Problem> {
+    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, Invalid> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(Problem::invalid(self.0)),
+            _ => Err(Invalid(self.0)),
         }
     }
 }
 
-/// A body of JSON, as a structure of [`Field`]s.
-pub(crate) struct Body<T>(pub(crate) T);
+/// What is asked about, by name: the parameters of a path, or fields of a message. Each a text, or the fact that it is none.
+#[derive(Debug, Default)]
+pub(crate) struct Names(pub(crate) Vec<(String, Option<String>)>);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        must_be_json(&request)?;
-        Self::read(&all_bytes(request, state).await?)
+impl Names {
+    /// These, and one more if it was given.
+    pub(crate) fn with(mut self, name: &str, value: Option<String>) -> Self {
+        self.0.extend(value.map(|value| (name.to_owned(), Some(value))));
+        self
     }
-}
 
-/// A body of JSON that may be left out.
-pub(crate) struct OptionalBody<T>(pub(crate) T);
-
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = body_bytes(request, state).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { Body::read(&bytes).map(|Body(body)| Self(body)) }
+    /// The text of a name that is there.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| value.as_deref()).unwrap_or_default()
     }
-}
 
-/// The bytes of a body of JSON; none when there is no body.
-pub(crate) async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let json = must_be_json(&request);
-    let bytes = all_bytes(request, state).await?;
-    if !bytes.is_empty() {
-        json?;
+    fn field<T: Parse>(&self, name: &str) -> Field<T> {
+        match self.0.iter().find(|(known, _)| known == name) {
+            None => Field::Missing,
+            Some((_, Some(text))) => Scalar::Text(text).into(),
+            Some((_, None)) => Scalar::Other.into(),
+        }
     }
-    Ok(bytes)
-}
 
-fn must_be_json(request: &Request) -> Result<(), Problem> {
-    if is_json(request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported-media-type",
-        "Unsupported media type",
-        "the body must be application/json, and say so in Content-Type",
-    ))
-}
-
-async fn all_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "Body too large",
-            format!("a body may have at most {} bytes", super::MAX_BODY),
-        ),
-        other => Problem::malformed(other.to_string()),
-    })
-}
-
-impl<T: DeserializeOwned> Body<T> {
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Problem> {
-        serde_json::from_slice(bytes).map(Self).map_err(|error| {
-            if error.is_data() {
-                let mut faults = Faults::default();
-                faults.add("body", error.to_string());
-                faults.or(None::<()>).expect_err("there is a fault")
-            } else {
-                Problem::malformed(format!("the body is not JSON: {error}"))
-            }
-        })
-    }
-}
-
-fn is_json(content_type: Option<&str>) -> bool {
-    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
-}
-
-/// The parameters of the path, by name. A path that is not UTF-8 once decoded names nothing we know.
-pub(crate) struct PathFields(Vec<(String, String)>);
-
-impl<S: Send + Sync> FromRequestParts<S> for PathFields {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|error| Problem::malformed(error.to_string()))?;
-        Ok(Self(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
-    }
-}
-
-impl PathFields {
     pub(crate) fn get<T: Parse>(&self, faults: &mut Faults, name: &str) -> Option<T> {
-        let value = self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
-        faults.required(name, Scalar::Text(value).into())
+        faults.required(name, self.field(name))
     }
 
-    /// The batch that `/v1/products/{sku}/batches/{ref}` names.
+    pub(crate) fn optional<T: Parse>(&self, faults: &mut Faults, name: &str) -> Option<T> {
+        faults.optional(name, self.field(name))
+    }
+
+    /// The batch that `sku` and `ref` name.
     pub(crate) fn batch(&self, faults: &mut Faults) -> Option<(Sku, BatchRef)> {
         let sku = self.get(faults, "sku");
         let reference = self.get(faults, "ref");
         sku.zip(reference)
-    }
-}
-
-/// The parameters of the query string; each must be asked for, as unknown ones are faults.
-pub(crate) struct QueryFields(Vec<(String, String)>);
-
-impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
-    }
-}
-
-impl QueryFields {
-    /// The value of a parameter; an empty one counts as not given.
-    pub(crate) fn take<T: Parse>(&mut self, faults: &mut Faults, name: &str) -> Option<T> {
-        let mut given = self.0.extract_if(.., |(known, _)| known == name);
-        let first = given.next();
-        if given.count() > 0 {
-            faults.add(name, "is given more than once");
-        }
-        let (_, text) = first.filter(|(_, text)| !text.is_empty())?;
-        faults.optional(name, Scalar::Text(&text).into())
-    }
-
-    /// Whatever was not taken is a fault.
-    pub(crate) fn finish(self, faults: &mut Faults) {
-        for (name, _) in self.0 {
-            faults.add(name, "is not a known parameter");
-        }
     }
 }
