@@ -8,6 +8,7 @@ use allocation_adapters::smtp::{SmtpNotifications, mailbox};
 use allocation_entrypoints::consumer::Consumer;
 use allocation_entrypoints::consumer::redis::RedisSource;
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::feed::Feed;
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sweeper::Sweeper;
 use axum::serve::ListenerExt;
@@ -42,6 +43,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let sinks = sinks(config)?;
     let store = Store::open_migrated(config).await?;
     let lane = store.start_lane(config.limits)?;
+    let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), stop.clone()));
     let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
 
     if parts.relay && (store.needs_numbering() || !sinks.is_empty()) {
@@ -55,6 +57,11 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         });
     }
     if parts.web || parts.relay {
+        let (feed, committed) = (feed.clone(), lane.committed.clone());
+        tasks.spawn(async move {
+            feed.watch(committed).await;
+            Ok(())
+        });
         let sweeper = Sweeper {
             reader: store.reader(),
             commands: Arc::new(lane.handle.clone()),
@@ -97,7 +104,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             commands: Arc::new(lane.handle.clone()),
             reader: store.reader(),
             foresight: lane.foresight.clone(),
-            log: store.log(),
+            feed: feed.clone(),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
             metrics: store.ambient.metrics.clone(),

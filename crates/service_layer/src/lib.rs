@@ -16,6 +16,7 @@
 //! - *a broker*: implement [`ports::event_publisher::EventPublisher`] and hand it to the relay as a sink.
 //! - *an event on the wire*: its JSON in [`wire`].
 
+pub mod feed;
 pub mod group_commit;
 pub mod handlers;
 pub mod message_bus;

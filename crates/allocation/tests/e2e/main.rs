@@ -9,6 +9,7 @@ mod crash;
 mod errors;
 mod events;
 mod expiry;
+mod feed;
 mod floor;
 mod holds;
 mod import;

@@ -9,6 +9,7 @@ use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
@@ -21,6 +22,7 @@ use allocation_testing::program::Program;
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::Bench;
 use crate::load::{Request, Skus, batch};
@@ -68,7 +70,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
             foresight: Arc::new(Nothing(Usual::default())),
-            log: Arc::new(store),
+            feed: Arc::new(Feed::new(Arc::new(store), Metrics::new(), CancellationToken::new())),
             clock,
             entropy: Arc::new(SystemEntropy),
             metrics: Metrics::new(),

@@ -20,11 +20,11 @@ use std::sync::Arc;
 
 use allocation_domain::Command;
 use allocation_service_layer::Message;
+use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::Commands;
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::{Metrics, RequestLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
-use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::wire::Cause;
 use axum::Router;
@@ -54,7 +54,7 @@ pub struct WebParts {
     /// What readers see of what is due.
     pub foresight: Arc<dyn Foresight>,
     /// The feed.
-    pub log: Arc<dyn EventLog>,
+    pub feed: Arc<Feed>,
     /// Tells the day.
     pub clock: Arc<dyn Clock>,
     /// Names requests.
