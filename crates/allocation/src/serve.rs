@@ -1,16 +1,19 @@
-//! Runs the service: web, relay and consumer, until told to stop.
+//! Runs the service: web, relay, webhooks and consumer, until told to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_adapters::redis::RedisPublisher;
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
+use allocation_adapters::webhook::HttpWebhooks;
 use allocation_entrypoints::consumer::Consumer;
 use allocation_entrypoints::consumer::redis::RedisSource;
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::feed::Feed;
+use allocation_service_layer::ports::webhooks::WebhookSender;
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sweeper::Sweeper;
+use allocation_service_layer::webhooks::{Delivery, Hooks};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,6 +46,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let sinks = sinks(config)?;
     let store = Store::open_migrated(config).await?;
     let lane = store.start_lane(config.limits)?;
+    let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
+    let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
     let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), stop.clone()));
     let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
 
@@ -53,6 +58,24 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         let (committed, stop) = (lane.committed.clone(), stop.clone());
         tasks.spawn(async move {
             relay.run(committed, stop).await;
+            Ok(())
+        });
+    }
+    if parts.relay {
+        let ambient = &store.ambient;
+        let delivery = Delivery {
+            feed: feed.clone(),
+            log: store.log(),
+            hooks: store.webhooks(),
+            sender: webhooks.clone(),
+            clock: ambient.clock.clone(),
+            entropy: ambient.entropy.clone(),
+            metrics: ambient.metrics.clone(),
+            holder: ambient.entropy.uuid(ambient.clock.now()).to_string(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            delivery.run(stop).await;
             Ok(())
         });
     }
@@ -105,6 +128,13 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             reader: store.reader(),
             foresight: lane.foresight.clone(),
             feed: feed.clone(),
+            hooks: Arc::new(Hooks {
+                store: store.webhooks(),
+                log: store.log(),
+                sender: webhooks.clone(),
+                clock: store.ambient.clock.clone(),
+                entropy: store.ambient.entropy.clone(),
+            }),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
             metrics: store.ambient.metrics.clone(),

@@ -29,6 +29,7 @@ pub mod unit_of_work;
 pub mod usual;
 pub mod verify;
 pub mod views;
+pub mod webhooks;
 pub mod wire;
 
 pub use message_bus::{Message, MessageBus};

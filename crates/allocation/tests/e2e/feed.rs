@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::{On, Service, Store, lamps, on_both_stores};
+use crate::support::{On, Service, lamps, on_both_stores};
 
 on_both_stores!(
     a_page_that_is_waited_for_comes_with_the_first_event,
@@ -91,7 +91,8 @@ async fn a_page_is_waited_for_no_longer_than_asked(on: On) {
     service.feed(1).await;
     let found = page(&service, "?after=1&wait=1").await;
     assert_eq!(found, json!({"events": [], "next": 1}));
-    for bad in ["?wait=61", "?wait=-1", "?wait=x", "?type=line_lost", "?type=allocation.line_allocated.v2", "?sku=%20"] {
+    for bad in ["?wait=61", "?wait=-1", "?wait=x", "?type=line_lost", "?type=allocation.line_allocated.v2", "?sku=%20"]
+    {
         service.get(&format!("/v1/events{bad}")).await.expect(422);
     }
     for bad in ["?wait=1", "?limit=1", "?after=x", "?type=none"] {

@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_adapters::webhook::{HttpWebhooks, Reach};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::feed::Feed;
@@ -17,6 +19,7 @@ use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::reader::Foresight;
 use allocation_service_layer::views::LineView;
+use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::{Message, Usual};
 use allocation_testing::program::Program;
 use async_trait::async_trait;
@@ -66,11 +69,19 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let store = SqliteDatabase::open(file, clock.clone())?;
         store.migrate().await?;
+        let log = Arc::new(store.clone());
         let state = WebParts {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
             foresight: Arc::new(Nothing(Usual::default())),
-            feed: Arc::new(Feed::new(Arc::new(store), Metrics::new(), CancellationToken::new())),
+            feed: Arc::new(Feed::new(log.clone(), Metrics::new(), CancellationToken::new())),
+            hooks: Arc::new(Hooks {
+                store: log.clone(),
+                log,
+                sender: Arc::new(HttpWebhooks::new(Reach::PUBLIC, Duration::from_secs(15))?),
+                clock: clock.clone(),
+                entropy: Arc::new(SystemEntropy),
+            }),
             clock,
             entropy: Arc::new(SystemEntropy),
             metrics: Metrics::new(),

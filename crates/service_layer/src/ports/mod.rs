@@ -7,3 +7,4 @@ pub mod event_publisher;
 pub mod housekeeping;
 pub mod notifications;
 pub mod reader;
+pub mod webhooks;
