@@ -24,3 +24,4 @@ mod shelves;
 mod supply;
 mod support;
 mod transfers;
+mod webhooks;
