@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use allocation_service_layer::feed::{Feed, Filter};
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::webhooks::{Paused, Webhook, WebhookId, Webhooks};
 use allocation_service_layer::webhooks::{Changes, Delivery, FilterChanges, Hooks, Refused, Step};
@@ -15,6 +16,8 @@ use allocation_testing::shorthand::{allocate, create_batch, sku};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+/// The least that the clock can be moved by.
+const TICK: Duration = Duration::from_millis(1);
 const SHOP: &str = "https://shop.example/hooks";
 
 /// A store, its webhooks, and who receives them.
@@ -146,7 +149,7 @@ async fn what_is_not_taken_is_tried_again_after_longer_and_longer_pauses() {
         let Step::Later(pause) = world.step(id).await else { panic!("it is not to be tried at once") };
         assert_eq!(world.receivers.sent(SHOP).len(), attempt, "a pause is kept");
         pauses.push(pause);
-        world.fixture.clock.advance(pause);
+        world.fixture.clock.advance(pause + TICK);
     }
     assert!(pauses[0] >= Duration::from_secs(5) && pauses[0] < Duration::from_secs(7), "{pauses:?}");
     assert!(pauses.is_sorted() && pauses[13] == Duration::from_hours(1), "{pauses:?}");
@@ -202,13 +205,13 @@ async fn after_a_day_without_a_success_it_is_paused_and_goes_on_where_it_was_whe
     assert_eq!(world.step(id).await, Step::Delivered(3));
     world.batches(3, 5).await;
     world.receivers.answer(SHOP, 0, None);
-    let begun = allocation_service_layer::ports::clock::Clock::now(world.fixture.clock.as_ref());
+    let begun = world.fixture.clock.now();
     while world.hook(id).await.paused.is_none() {
         if let Step::Later(pause) = world.step(id).await {
-            world.fixture.clock.advance(pause);
+            world.fixture.clock.advance(pause + TICK);
         }
     }
-    let failed_for = allocation_service_layer::ports::clock::Clock::now(world.fixture.clock.as_ref()) - begun;
+    let failed_for = world.fixture.clock.now() - begun;
     assert!((24..=26).contains(&failed_for.whole_hours()), "{failed_for}");
     assert_eq!(world.hook(id).await.paused, Some(Paused::Failing));
     let attempts = world.receivers.sent(SHOP).len();
