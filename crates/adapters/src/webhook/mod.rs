@@ -17,8 +17,9 @@ use allocation_service_layer::ports::webhooks::{Answer, SignedPost, WebhookSende
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Certificate, Client, Response, redirect};
 use url::{Host, Url};
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 use crate::tls;
 use address::is_public;
@@ -116,14 +117,17 @@ impl HttpWebhooks {
     /// Sends to where `reach` allows; an answer that takes longer than `patience` is none.
     ///
     /// # Errors
-    /// When the machine's certificates can't be read.
+    /// When the client can't be made.
     pub fn new(reach: Reach, patience: Duration) -> Result<Self, reqwest::Error> {
         Self::with_lookup(reach, patience, Arc::new(SystemLookup))
     }
 
     fn with_lookup(reach: Reach, patience: Duration, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
         tls::choose_ring();
+        // The machine may have no certificates, as slim containers do.
+        let roots = TLS_SERVER_ROOT_CERTS.iter().map(|root| Certificate::from_der(root));
         let client = Client::builder()
+            .tls_certs_merge(roots.collect::<Result<Vec<_>, _>>()?)
             .user_agent(concat!("allocation/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .no_proxy()

@@ -284,3 +284,11 @@ async fn of_two_copies_one_delivers(on: On) {
     other.order("last", &[("LAMP", 1)]).await.expect(201);
     receiver.got(41).await;
 }
+
+/// As slim containers are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_without_certificates_serves_all_the_same() {
+    let store = Store::new(On::Sqlite).await.with("SSL_CERT_FILE", "/nowhere").with("SSL_CERT_DIR", "/nowhere");
+    let service = store.serve().await;
+    register(&service, json!({"url": "https://example.com/hooks"})).await;
+}

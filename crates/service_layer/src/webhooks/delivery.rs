@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{change, signed};
+use super::{alter, signed};
 use crate::feed::{Address, Feed};
 use crate::metrics::{Metrics, SinkLabels};
 use crate::ports::clock::{Clock, Entropy};
@@ -229,7 +229,7 @@ impl Delivery {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 self.metrics.delivered.get_or_create(&labels).inc();
                 if hook.trouble.is_some() {
-                    change(self.hooks.as_ref(), hook.id, |hook| hook.trouble = None).await?;
+                    alter(self.hooks.as_ref(), hook.id, |hook| hook.trouble = None).await?;
                 }
                 return Ok(true);
             }
@@ -256,7 +256,7 @@ impl Delivery {
         let since = before.map_or(now, |trouble| trouble.since);
         let next = now + self.pause(attempts).max(retry_after.unwrap_or_default()).min(LONGEST_PAUSE);
         let paused = if gone { Some(Paused::Gone) } else { (now - since >= PATIENCE).then_some(Paused::Failing) };
-        let changed = change(self.hooks.as_ref(), tried.id, |hook| {
+        let changed = alter(self.hooks.as_ref(), tried.id, |hook| {
             hook.last_failure = Some(Failure { at: now, why: why.to_owned() });
             // It may have been mended meanwhile.
             if hook.url == tried.url && hook.trouble == before {

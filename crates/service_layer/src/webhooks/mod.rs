@@ -3,8 +3,10 @@
 mod delivery;
 mod signature;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use allocation_domain::Sku;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -64,9 +66,9 @@ pub struct Changes {
 #[derive(Debug, Clone, Default)]
 pub struct FilterChanges {
     /// The products.
-    pub skus: Option<std::collections::BTreeSet<allocation_domain::Sku>>,
+    pub skus: Option<BTreeSet<Sku>>,
     /// The names of events.
-    pub topics: Option<std::collections::BTreeSet<&'static str>>,
+    pub topics: Option<BTreeSet<&'static str>>,
 }
 
 /// Registers webhooks and looks after them.
@@ -159,7 +161,7 @@ impl Hooks {
         };
         let now = self.clock.now();
         let replacement = changes.rotate_secret.then(|| Secret::new(self.entropy.as_ref()));
-        let changed = change(self.store.as_ref(), id, |hook| {
+        let done = alter(self.store.as_ref(), id, |hook| {
             if let Some(url) = &url {
                 hook.url.clone_from(url);
                 hook.trouble = None;
@@ -180,7 +182,7 @@ impl Hooks {
                 hook.old_secret = Some((old, now + OLD_SECRET));
             }
         });
-        match changed.await? {
+        match done.await? {
             Some(hook) => Ok(Some(Ok(self.status(hook).await?))),
             None => Ok(None),
         }
@@ -230,15 +232,15 @@ fn signed(hook: &Webhook, id: String, body: String, now: OffsetDateTime) -> Sign
 }
 
 /// Changes a webhook, again when somebody else was faster; none: there is no such webhook.
-async fn change(
+async fn alter(
     store: &dyn Webhooks,
     id: WebhookId,
-    alter: impl Fn(&mut Webhook) + Send + Sync,
+    change: impl Fn(&mut Webhook) + Send + Sync,
 ) -> StoreResult<Option<Webhook>> {
     for _ in 0..TRIES {
         let Some(mut hook) = store.hook(id).await? else { return Ok(None) };
         let before = hook.clone();
-        alter(&mut hook);
+        change(&mut hook);
         if hook == before {
             return Ok(Some(hook));
         }
