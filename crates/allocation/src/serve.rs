@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::bootstrap::Store;
+use crate::bootstrap::{Ambient, Store};
 use crate::config::{BadVariable, Config, Parts, reveal};
 
 /// How long work in flight may take once the program is told to stop.
@@ -62,17 +62,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         });
     }
     if parts.relay {
-        let ambient = &store.ambient;
-        let delivery = Delivery {
-            feed: feed.clone(),
-            log: store.log(),
-            hooks: store.webhooks(),
-            sender: webhooks.clone(),
-            clock: ambient.clock.clone(),
-            entropy: ambient.entropy.clone(),
-            metrics: ambient.metrics.clone(),
-            holder: ambient.entropy.uuid(ambient.clock.now()).to_string(),
-        };
+        let delivery = delivery(&store, feed.clone(), webhooks.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
             delivery.run(stop).await;
@@ -128,13 +118,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             reader: store.reader(),
             foresight: lane.foresight.clone(),
             feed: feed.clone(),
-            hooks: Arc::new(Hooks {
-                store: store.webhooks(),
-                log: store.log(),
-                sender: webhooks.clone(),
-                clock: store.ambient.clock.clone(),
-                entropy: store.ambient.entropy.clone(),
-            }),
+            hooks: Arc::new(hooks(&store, webhooks.clone())),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
             metrics: store.ambient.metrics.clone(),
@@ -193,4 +177,17 @@ fn sinks(config: &Config) -> Result<Vec<Sink>, BadVariable> {
         sinks.push(Sink::Mail(Arc::new(mail.map_err(|error| BadVariable::new("SMTP_URL", error))?)));
     }
     Ok(sinks)
+}
+
+/// What sends events to webhooks.
+fn delivery(store: &Store, feed: Arc<Feed>, sender: Arc<dyn WebhookSender>) -> Delivery {
+    let Ambient { clock, entropy, metrics } = store.ambient.clone();
+    let holder = entropy.uuid(clock.now()).to_string();
+    Delivery { feed, log: store.log(), hooks: store.webhooks(), sender, clock, entropy, metrics, holder }
+}
+
+/// What registers webhooks and looks after them.
+fn hooks(store: &Store, sender: Arc<dyn WebhookSender>) -> Hooks {
+    let Ambient { clock, entropy, .. } = store.ambient.clone();
+    Hooks { store: store.webhooks(), log: store.log(), sender, clock, entropy }
 }

@@ -43,7 +43,7 @@ impl Stream {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let fields = block.lines().map(|line| line.split_once(": ").unwrap_or((line, "")));
                 let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-                self.text = rest.to_owned();
+                self.text = self.text.split_off(self.text.len() - rest.len());
                 return Some(fields);
             }
             let piece = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await;
