@@ -1,6 +1,6 @@
 //! The outside world behind the ports.
 //!
-//! **What it is.** Two stores ([`sqlite`], [`postgres`]), a broker ([`redis`]), mail ([`smtp`]), and the system's clock and dice
+//! **What it is.** Two stores ([`sqlite`], [`postgres`]), a broker ([`redis`]), mail ([`smtp`]), webhooks ([`webhook`]), and the system's clock and dice
 //! ([`system`]): each implements traits of `allocation_service_layer::ports`, and nothing else.
 //!
 //! **What it may know.** The domain, the ports, and the one outside thing that each module is about. Not the entrypoints.
@@ -17,3 +17,6 @@ mod rows;
 pub mod smtp;
 pub mod sqlite;
 pub mod system;
+pub mod tls;
+pub mod webhook;
+mod webhook_row;

@@ -16,6 +16,7 @@ use allocation_service_layer::ports::dead_letters::DeadLetters;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
+use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::{Message, MessageBus, Usual};
 use tokio::sync::{oneshot, watch};
 
@@ -117,6 +118,13 @@ impl Store {
     }
 
     pub(crate) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub(crate) fn webhooks(&self) -> Arc<dyn Webhooks> {
         match &self.kind {
             StoreKind::Sqlite(store) => Arc::new(store.clone()),
             StoreKind::Postgres(store) => Arc::new(store.clone()),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::ports::database::KeyOf;
@@ -60,10 +61,16 @@ const VARIABLES: &[Variable] = &[
     plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
     plain("NOTIFY_FROM", "allocations@example.com", "Who mails are from"),
     plain("NOTIFY_TO", "stock@example.com", "Who is told that a product is out of stock"),
+    plain(
+        "WEBHOOK_PRIVATE",
+        "off",
+        "Whether webhooks may go to private addresses, and without TLS: on or off. Whoever may register one then reaches what this process reaches",
+    ),
+    plain("WEBHOOK_SECONDS", "15", "How long a webhook's receiver may take to answer"),
     plain("LISTEN", "127.0.0.1:5005", "Where the web API listens"),
     plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
-    plain("RELAY", "on", "Whether `serve` relays events to broker and mail: on or off"),
+    plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),
     plain("CONSUMER", "on", "Whether `serve` consumes messages from the broker: on or off"),
     plain("BATCH", "256", "The most commands in one unit of work"),
     plain("QUEUE_LENGTH", "8192", "The most commands that may wait for their unit of work"),
@@ -133,6 +140,8 @@ pub(crate) struct Config {
     pub(crate) smtp: Option<SecretString>,
     pub(crate) notify_from: String,
     pub(crate) notify_to: String,
+    pub(crate) webhook_reach: Reach,
+    pub(crate) webhook_patience: Duration,
     pub(crate) listen: SocketAddr,
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
@@ -186,6 +195,8 @@ impl Config {
             smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
             notify_from: values.text("NOTIFY_FROM").to_owned(),
             notify_to: values.text("NOTIFY_TO").to_owned(),
+            webhook_reach: if values.switch("WEBHOOK_PRIVATE")? { Reach::PRIVATE } else { Reach::PUBLIC },
+            webhook_patience: Duration::from_secs(values.number("WEBHOOK_SECONDS", 1, 300)? as u64),
             listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
             api: {
                 let host = values.text("API_HOST");
@@ -448,6 +459,8 @@ mod tests {
             ("INBOX_DAYS", "0"),
             ("LISTEN", "5005"),
             ("WEB", "maybe"),
+            ("WEBHOOK_PRIVATE", "maybe"),
+            ("WEBHOOK_SECONDS", "0"),
             ("BATCH", "many"),
             ("QUEUE_SECONDS", "-1"),
             ("STRATEGY", "lifo"),

@@ -1,18 +1,22 @@
-//! Runs the service: web, relay and consumer, until told to stop.
+//! Runs the service: web, relay, webhooks and consumer, until told to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_adapters::redis::RedisPublisher;
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
+use allocation_adapters::webhook::HttpWebhooks;
 use allocation_entrypoints::consumer::Source;
 use allocation_entrypoints::consumer::nats::NatsSource;
 use allocation_entrypoints::consumer::rabbitmq::RabbitSource;
 use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::feed::Feed;
+use allocation_service_layer::ports::webhooks::WebhookSender;
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sweeper::Sweeper;
+use allocation_service_layer::webhooks::{Delivery, Hooks};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::bootstrap::Store;
+use crate::bootstrap::{Ambient, Store};
 use crate::config::{BadVariable, Config, Parts, reveal};
 
 /// How long work in flight may take once the program is told to stop.
@@ -46,6 +50,9 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let sinks = sinks(config)?;
     let store = Store::open_migrated(config).await?;
     let lane = store.start_lane(config.limits)?;
+    let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
+    let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
+    let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), stop.clone()));
     let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
 
     if parts.relay && (store.needs_numbering() || !sinks.is_empty()) {
@@ -58,7 +65,20 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             Ok(())
         });
     }
+    if parts.relay {
+        let delivery = delivery(&store, feed.clone(), webhooks.clone());
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            delivery.run(stop).await;
+            Ok(())
+        });
+    }
     if parts.web || parts.relay {
+        let (feed, committed) = (feed.clone(), lane.committed.clone());
+        tasks.spawn(async move {
+            feed.watch(committed).await;
+            Ok(())
+        });
         let sweeper = Sweeper {
             reader: store.reader(),
             commands: Arc::new(lane.handle.clone()),
@@ -93,7 +113,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             commands: Arc::new(lane.handle.clone()),
             reader: store.reader(),
             foresight: lane.foresight.clone(),
-            log: store.log(),
+            feed: feed.clone(),
+            hooks: Arc::new(hooks(&store, webhooks.clone())),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
             metrics: store.ambient.metrics.clone(),
@@ -170,4 +191,17 @@ fn sinks(config: &Config) -> Result<Vec<Sink>, BadVariable> {
         sinks.push(Sink::Mail(Arc::new(mail.map_err(|error| BadVariable::new("SMTP_URL", error))?)));
     }
     Ok(sinks)
+}
+
+/// What sends events to webhooks.
+fn delivery(store: &Store, feed: Arc<Feed>, sender: Arc<dyn WebhookSender>) -> Delivery {
+    let Ambient { clock, entropy, metrics } = store.ambient.clone();
+    let holder = entropy.uuid(clock.now()).to_string();
+    Delivery { feed, log: store.log(), hooks: store.webhooks(), sender, clock, entropy, metrics, holder }
+}
+
+/// What registers webhooks and looks after them.
+fn hooks(store: &Store, sender: Arc<dyn WebhookSender>) -> Hooks {
+    let Ambient { clock, entropy, .. } = store.ambient.clone();
+    Hooks { store: store.webhooks(), log: store.log(), sender, clock, entropy }
 }

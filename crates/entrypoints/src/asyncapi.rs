@@ -1,7 +1,7 @@
 //! What the service says and hears beside requests: an `AsyncAPI` 3 document and a JSON Schema for each message, made of the types that write and read
 //! them.
 
-use allocation_service_layer::wire::{EVENTS, EventForm, SOURCE};
+use allocation_service_layer::wire::{EVENTS, EventForm, SOURCE, event_type};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
@@ -53,11 +53,6 @@ fn envelope(title: &str, meaning: &str, properties: Value, required: &[&str]) ->
     })
 }
 
-/// The type of an event.
-fn event_type(form: &EventForm) -> String {
-    format!("allocation.{}.v1", form.topic)
-}
-
 /// The type of a command.
 fn command_type(form: &Form) -> String {
     format!("{}{}{}", TYPE.0, form.name, TYPE.1)
@@ -65,7 +60,7 @@ fn command_type(form: &Form) -> String {
 
 /// The schema of a whole event.
 fn event_schema(form: &EventForm) -> Value {
-    let kind = event_type(form);
+    let kind = event_type(form.topic);
     let properties = json!({
         "specversion": {"const": "1.0"},
         "id": {"type": "string", "format": "uuid", "description": "Its own; the same however often it is delivered"},
@@ -113,7 +108,7 @@ fn command_schema(form: &Form) -> Value {
 
 /// The JSON Schema of each message by its type, as text.
 pub fn schemas() -> Vec<(String, String)> {
-    let events = EVENTS.iter().map(|form| (event_type(form), event_schema(form)));
+    let events = EVENTS.iter().map(|form| (event_type(form.topic), event_schema(form)));
     let commands = FORMS.iter().map(|form| (command_type(form), command_schema(form)));
     events.chain(commands).map(|(kind, schema)| (kind, pretty(&schema))).collect()
 }
@@ -134,7 +129,7 @@ pub fn asyncapi() -> String {
     let (mut told, mut heard) = (Map::new(), Map::new());
     let reference = |name: &str| json!({"$ref": format!("#/components/messages/{name}")});
     for form in EVENTS {
-        let kind = event_type(form);
+        let kind = event_type(form.topic);
         messages.insert(form.topic.to_owned(), message(&kind, form.meaning, &of_schema(&kind)));
         told.insert(form.topic.to_owned(), reference(form.topic));
     }

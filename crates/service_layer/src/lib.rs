@@ -3,7 +3,7 @@
 //! **What it is.** Commands come in as [`Message`]s; the [`message_bus`] gives each to its handler in [`handlers`], inside a
 //! [`unit_of_work`] that makes one atomic change; the events raised there are handled in the same unit of work until none is left, and
 //! stored with the change. [`group_commit`] puts many commands into one unit of work; that is where the speed comes from.
-//! [`relay`] carries stored events to the outside, after the commit; the [`sweeper`] does what is due of products nobody asks for. [`views`] answers questions and changes nothing;
+//! [`relay`] carries stored events to the outside, after the commit; the [`feed`] has them for readers, and [`webhooks`] sends them; the [`sweeper`] does what is due of products nobody asks for. [`views`] answers questions and changes nothing;
 //! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise.
 //!
 //! **What it may know.** The domain, and the [`ports`] that it defines itself. Not SQL, HTTP or any broker: those are adapters and
@@ -12,10 +12,11 @@
 //! **How to add…**
 //! - *a handler*: a function in [`handlers`] and its arm in [`message_bus`]'s `match`, which does not compile without one; what it needs to
 //!   have loaded is said in [`unit_of_work::Wanted::of`].
-//! - *a store*: implement [`ports::database`], [`ports::reader`] and [`ports::event_log`], then run the contract suite on it.
+//! - *a store*: implement [`ports::database`], [`ports::reader`], [`ports::event_log`] and [`ports::webhooks::Webhooks`], then run the contract suite on it.
 //! - *a broker*: implement [`ports::event_publisher::EventPublisher`] and hand it to the relay as a sink.
 //! - *an event on the wire*: its JSON in [`wire`].
 
+pub mod feed;
 pub mod group_commit;
 pub mod handlers;
 pub mod message_bus;
@@ -28,6 +29,7 @@ pub mod unit_of_work;
 pub mod usual;
 pub mod verify;
 pub mod views;
+pub mod webhooks;
 pub mod wire;
 
 pub use message_bus::{Message, MessageBus};

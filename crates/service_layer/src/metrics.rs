@@ -48,6 +48,10 @@ pub struct Instruments {
     pub delivery_failures: Family<SinkLabels, Counter>,
     /// Events that a sink has not seen yet.
     pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
+    /// Readers that wait for events.
+    pub feed_readers: Gauge,
+    /// Webhooks that were paused because their receivers failed.
+    pub webhooks_paused: Gauge,
     /// Messages that could not be used, by source.
     pub dead_letters: Family<SourceLabels, Counter>,
     /// Of all that ever could not be used, those that are still kept.
@@ -134,6 +138,8 @@ impl Default for Instruments {
             delivered: Family::default(),
             delivery_failures: Family::default(),
             lag: Family::default(),
+            feed_readers: Gauge::default(),
+            webhooks_paused: Gauge::default(),
             dead_letters: Family::default(),
             dead_letters_kept: Gauge::default(),
             consumed: Family::default(),
@@ -159,6 +165,8 @@ impl Default for Instruments {
         registry.register("events_delivered", "Events delivered to a sink", m.delivered.clone());
         registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
         registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
+        registry.register("feed_readers", "Readers that wait for events", m.feed_readers.clone());
+        registry.register("webhooks_paused", "Webhooks whose receivers failed too long", m.webhooks_paused.clone());
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
         registry.register("dead_letters_kept", "Dead letters that are kept", m.dead_letters_kept.clone());
         registry.register("messages_consumed", "Messages that had their effect", m.consumed.clone());

@@ -20,6 +20,7 @@ use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPubli
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::notifications::Notifications;
 use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
+use allocation_service_layer::ports::webhooks::{Answer, SignedPost, Webhook, WebhookId, WebhookSender, Webhooks};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::names_batch;
 use async_trait::async_trait;
@@ -45,6 +46,7 @@ struct State {
     dead_letters: Vec<KeptLetter>,
     letters_ever: u64,
     keys: BTreeMap<Arc<str>, (RequestKey, OffsetDateTime)>,
+    webhooks: BTreeMap<WebhookId, Webhook>,
 }
 
 #[derive(Clone)]
@@ -519,6 +521,78 @@ impl DeadLetters for FakeDatabase {
 
     async fn count_letters(&self) -> StoreResult<u64> {
         Ok(self.state.lock().await.dead_letters.len() as u64)
+    }
+}
+
+#[async_trait]
+impl Webhooks for FakeDatabase {
+    async fn add(&self, hook: &Webhook, position: u64) -> StoreResult<()> {
+        let mut state = self.state.lock().await;
+        state.sinks.insert(hook.id.sink(), position);
+        state.webhooks.insert(hook.id, hook.clone());
+        Ok(())
+    }
+
+    async fn hooks(&self) -> StoreResult<Vec<Webhook>> {
+        Ok(self.state.lock().await.webhooks.values().cloned().collect())
+    }
+
+    async fn hook(&self, id: WebhookId) -> StoreResult<Option<Webhook>> {
+        Ok(self.state.lock().await.webhooks.get(&id).cloned())
+    }
+
+    async fn change(&self, hook: &Webhook) -> StoreResult<bool> {
+        let mut state = self.state.lock().await;
+        let Some(stored) = state.webhooks.get_mut(&hook.id).filter(|stored| stored.revision == hook.revision) else {
+            return Ok(false);
+        };
+        *stored = Webhook { revision: hook.revision + 1, ..hook.clone() };
+        Ok(true)
+    }
+
+    async fn remove(&self, id: WebhookId) -> StoreResult<bool> {
+        let mut state = self.state.lock().await;
+        state.sinks.remove(&id.sink());
+        Ok(state.webhooks.remove(&id).is_some())
+    }
+}
+
+/// Receivers of webhooks that remember what they were sent, and answer as they are told.
+#[derive(Default)]
+pub struct FakeReceivers {
+    sent: Mutex<Vec<SignedPost>>,
+    answers: Mutex<BTreeMap<String, Answer>>,
+}
+
+impl FakeReceivers {
+    /// What a URL answers from now on; 200 unless said.
+    pub fn answer(&self, url: &str, status: u16, retry_after: Option<Duration>) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(url.to_owned(), Answer { status, retry_after });
+    }
+
+    /// What was sent to a URL.
+    pub fn sent(&self, url: &str) -> Vec<SignedPost> {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.iter().filter(|post| post.url == url).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl WebhookSender for FakeReceivers {
+    fn admit(&self, url: &str) -> Result<String, String> {
+        if url.starts_with("https://") { Ok(url.to_owned()) } else { Err("must be a URL of https".into()) }
+    }
+
+    async fn send(&self, post: &SignedPost) -> Result<Answer, DeliveryError> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(post.clone());
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        match answers.get(&post.url) {
+            // Nobody is there.
+            Some(Answer { status: 0, .. }) => Err(DeliveryError("told to fail".into())),
+            Some(answer) => Ok(*answer),
+            None => Ok(Answer { status: 200, retry_after: None }),
+        }
     }
 }
 

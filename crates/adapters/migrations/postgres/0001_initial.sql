@@ -185,3 +185,22 @@ CREATE TABLE request_keys (
     at bigint NOT NULL
 );
 CREATE INDEX request_keys_by_age ON request_keys (of_message, at);
+
+-- Who is told of events by a request of ours. How far each is stands in `sinks`.
+CREATE TABLE webhooks (
+    id text COLLATE "C" PRIMARY KEY,
+    revision bigint NOT NULL,
+    url text NOT NULL,
+    skus text NOT NULL, -- a line for each that it is told of; empty: all
+    topics text NOT NULL, -- the same of kinds of events
+    secret text NOT NULL, -- in clear: requests are signed with it
+    old_secret text, -- signs as well, until then
+    old_secret_until bigint,
+    created_at bigint NOT NULL,
+    paused text, -- why; null: it is active
+    attempts bigint NOT NULL, -- since the last success
+    failing_since bigint,
+    next_attempt bigint,
+    failed_at bigint,
+    failure text
+);

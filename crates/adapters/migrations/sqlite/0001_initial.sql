@@ -167,3 +167,22 @@ CREATE TABLE request_keys (
     at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_keys_by_age ON request_keys (of_message, at);
+
+-- Who is told of events by a request of ours. How far each is stands in `sinks`.
+CREATE TABLE webhooks (
+    id TEXT NOT NULL PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    url TEXT NOT NULL,
+    skus TEXT NOT NULL, -- a line for each that it is told of; empty: all
+    topics TEXT NOT NULL, -- the same of kinds of events
+    secret TEXT NOT NULL, -- in clear: requests are signed with it
+    old_secret TEXT, -- signs as well, until then
+    old_secret_until INTEGER,
+    created_at INTEGER NOT NULL,
+    paused TEXT, -- why; null: it is active
+    attempts INTEGER NOT NULL, -- since the last success
+    failing_since INTEGER,
+    next_attempt INTEGER,
+    failed_at INTEGER,
+    failure TEXT
+) STRICT, WITHOUT ROWID;

@@ -5,6 +5,7 @@ mod event_log;
 mod movements;
 mod reader;
 mod transaction;
+mod webhooks;
 mod writes;
 
 use std::fmt;

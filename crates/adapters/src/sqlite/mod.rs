@@ -5,6 +5,7 @@ mod event_log;
 mod movements;
 mod reader;
 mod transaction;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

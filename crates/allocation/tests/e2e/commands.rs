@@ -5,7 +5,7 @@ use std::path::Path;
 use allocation_testing::program::{Program, command};
 use serde_json::json;
 
-use crate::support::{On, PROGRAM, Store, on_both_stores};
+use crate::support::{On, PROGRAM, Store, client, on_both_stores};
 
 on_both_stores!(
     it_migrates_when_told_and_waits_to_be_told_when_switched_off,
@@ -84,7 +84,7 @@ async fn with_nothing_set_it_serves_a_file_in_the_folder_it_is_in() {
     let folder = tempfile::tempdir().unwrap();
     let mut serve = command(Path::new(PROGRAM), &[("LISTEN", "127.0.0.1:0")], &["serve"]);
     let program = Program::spawn(serve.current_dir(folder.path())).await;
-    let health = reqwest::get(program.url("/readyz")).await.unwrap();
+    let health = client().get(program.url("/readyz")).send().await.unwrap();
     assert_eq!(health.status().as_u16(), 200);
     assert!(folder.path().join("allocation.db").is_file());
     drop(program);

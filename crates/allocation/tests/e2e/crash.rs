@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
-use crate::support::{On, PROGRAM, Store, on_both_stores};
+use crate::support::{On, PROGRAM, Store, client, on_both_stores};
 
 on_both_stores!(a_kill_loses_no_promise_that_was_answered_and_no_event);
 
@@ -91,7 +91,7 @@ async fn each_commit_on_sqlite_is_followed_by_its_sync() {
     let mut traced = command(&strace, &store.environment(), &["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]);
     traced.arg(&trace).args([PROGRAM, "serve"]).env("LISTEN", "127.0.0.1:0").stdout(Stdio::null());
     let program = Program::spawn(&mut traced).await;
-    let client = reqwest::Client::new();
+    let client = client();
     let put = async |path: String, body: Value| {
         let answer = client.put(program.url(&path)).json(&body).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 201);

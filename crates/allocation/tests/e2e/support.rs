@@ -1,6 +1,7 @@
 //! The program with a store of its own, and the words that tests use.
 
 use allocation_adapters::system::SystemClock;
+use allocation_adapters::tls;
 use allocation_service_layer::ports::clock::Clock;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -152,6 +153,12 @@ impl Store {
     }
 }
 
+/// A client of HTTP.
+pub(crate) fn client() -> Client {
+    tls::choose_ring();
+    Client::new()
+}
+
 /// A running service and a client of it.
 pub(crate) struct Service {
     pub(crate) program: Program,
@@ -181,7 +188,7 @@ impl Answer {
 
 impl Service {
     fn new(program: Program) -> Self {
-        Self { program, client: Client::new() }
+        Self { program, client: client() }
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

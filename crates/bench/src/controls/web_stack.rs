@@ -4,11 +4,14 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_adapters::webhook::{HttpWebhooks, Reach};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
@@ -16,11 +19,13 @@ use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::reader::Foresight;
 use allocation_service_layer::views::LineView;
+use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::{Message, Usual};
 use allocation_testing::program::Program;
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::Bench;
 use crate::load::{Request, Skus, batch};
@@ -64,11 +69,19 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let store = SqliteDatabase::open(file, clock.clone())?;
         store.migrate().await?;
+        let log = Arc::new(store.clone());
         let state = WebParts {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
             foresight: Arc::new(Nothing(Usual::default())),
-            log: Arc::new(store),
+            feed: Arc::new(Feed::new(log.clone(), Metrics::new(), CancellationToken::new())),
+            hooks: Arc::new(Hooks {
+                store: log.clone(),
+                log,
+                sender: Arc::new(HttpWebhooks::new(Reach::PUBLIC, Duration::from_secs(15))?),
+                clock: clock.clone(),
+                entropy: Arc::new(SystemEntropy),
+            }),
             clock,
             entropy: Arc::new(SystemEntropy),
             metrics: Metrics::new(),

@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use allocation_domain::commands::{Rest, ReturnTo, WhenShort};
 use allocation_domain::{
     AdjustmentKind, BatchQuantity, BatchRef, Eta, HoldSeconds, LineId, LineKey, LineState, Location, OrderId, Quantity,
     Reason, Seniority, Sku, Strategy,
 };
-use allocation_service_layer::wire::parse_date;
+use allocation_service_layer::wire::{TOPICS, event_type, parse_date};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -243,6 +244,29 @@ impl Parse for Limit {
 impl Default for Limit {
     fn default() -> Self {
         Self(100)
+    }
+}
+
+/// For how many seconds an answer may be waited for: 0 to 60; none unless said.
+#[derive(Default)]
+pub(crate) struct Wait(pub(crate) Duration);
+
+impl Parse for Wait {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        const MAX: u64 = 60;
+        let seconds = u64::parse(value).ok().filter(|seconds| *seconds <= MAX);
+        seconds.map(Duration::from_secs).map(Self).ok_or_else(|| format!("must be a whole number from 0 to {MAX}"))
+    }
+}
+
+/// The name of a kind of events: `line_allocated`, or its whole type, `allocation.line_allocated.v1`.
+pub(crate) struct Topic(pub(crate) &'static str);
+
+impl Parse for Topic {
+    fn parse(value: &Scalar<'_>) -> Result<Self, String> {
+        let known = |text: &str| TOPICS.iter().find(|topic| text == **topic || text == event_type(topic));
+        let topic = if let Scalar::Text(text) = value { known(text) } else { None };
+        topic.map(|topic| Self(topic)).ok_or_else(|| "must be a type of event such as line_allocated".into())
     }
 }
 

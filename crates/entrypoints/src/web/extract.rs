@@ -128,6 +128,12 @@ impl QueryFields {
         first.map(|(_, text)| text).filter(|text| !text.is_empty())
     }
 
+    /// The values of a parameter that may be given several times; empty ones count as not given.
+    pub(crate) fn take_all<T: Parse>(&mut self, faults: &mut Faults, name: &str) -> Vec<T> {
+        let given = self.0.extract_if(.., |(known, text)| known == name && !text.is_empty());
+        given.filter_map(|(_, text)| faults.optional(name, Scalar::Text(&text).into())).collect()
+    }
+
     /// Whatever was not taken is a fault.
     pub(crate) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.0 {

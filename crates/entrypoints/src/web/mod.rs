@@ -13,18 +13,20 @@ mod problem;
 mod products;
 mod quotes;
 mod transfers;
+mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use allocation_domain::Command;
 use allocation_service_layer::Message;
+use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::Commands;
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::{Metrics, RequestLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
-use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
+use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::wire::Cause;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -54,7 +56,9 @@ pub struct WebParts {
     /// What readers see of what is due.
     pub foresight: Arc<dyn Foresight>,
     /// The feed.
-    pub log: Arc<dyn EventLog>,
+    pub feed: Arc<Feed>,
+    /// The webhooks.
+    pub hooks: Arc<Hooks>,
     /// Tells the day.
     pub clock: Arc<dyn Clock>,
     /// Names requests.
@@ -121,6 +125,7 @@ impl WebState {
         (name = "orders", description = "Promises: orders and their lines"),
         (name = "floor", description = "The warehouse floor: picking, shipping, returns, transfers"),
         (name = "events", description = "The event log as a feed"),
+        (name = "webhooks", description = "Events sent to a URL"),
         (name = "original", description = "The routes of the Python original, as its clients speak them"),
         (name = "operations", description = "For those who run it")
     )
@@ -137,6 +142,7 @@ fn documented() -> OpenApiRouter<WebState> {
         .merge(floor::routes())
         .merge(transfers::routes())
         .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(original::routes())
         .merge(operations::routes())
 }

@@ -8,3 +8,4 @@ pub mod event_publisher;
 pub mod housekeeping;
 pub mod notifications;
 pub mod reader;
+pub mod webhooks;

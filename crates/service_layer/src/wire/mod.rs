@@ -35,41 +35,58 @@ pub const SOURCE: &str = "/allocation";
 /// `split` of a line that may have its units from several locations.
 pub const OVER_LOCATIONS: &str = "locations";
 
-/// The event's name on the wire, and of the channel it is published on.
-pub fn topic(event: &Event) -> &'static str {
-    match event {
-        Event::ProductChanged { .. } => "product_changed",
-        Event::BatchCreated { .. } => "batch_created",
-        Event::BatchQuantityChanged { .. } => "batch_quantity_changed",
-        Event::BatchEtaChanged { .. } => "batch_eta_changed",
-        Event::ExpiryChanged { .. } => "batch_expiry_changed",
-        Event::BatchExpired { .. } => "batch_expired",
-        Event::BatchReceived { .. } => "batch_received",
-        Event::BatchCancelled { .. } => "batch_cancelled",
-        Event::BatchAdjusted { .. } => "batch_adjusted",
-        Event::Quarantined { .. } => "batch_quarantined",
-        Event::Released { .. } => "batch_released",
-        Event::Transferred { .. } => "batch_transferred",
-        Event::LowStock { .. } => "low_stock",
-        Event::Restocked { .. } => "restocked",
-        Event::LineAccepted { .. } => "line_accepted",
-        Event::Held { .. } => "line_held",
-        Event::HoldExtended { .. } => "hold_extended",
-        Event::HoldExpired { .. } => "hold_expired",
-        Event::HoldLost { .. } => "hold_lost",
-        Event::Allocated { .. } => "line_allocated",
-        Event::Deallocated { .. } => "line_deallocated",
-        Event::Backordered { .. } => "line_backordered",
-        Event::Locked { .. } => "line_locked",
-        Event::Unlocked { .. } => "line_unlocked",
-        Event::Shipped { .. } => "line_shipped",
-        Event::Returned { .. } => "line_returned",
-        Event::LineChanged { .. } => "line_changed",
-        Event::LineCancelled { .. } => "line_cancelled",
-        Event::PromiseChanged { .. } => "promise_changed",
-        Event::OutOfStock { .. } => "out_of_stock",
-        Event::BooksRepaired { .. } => "books_repaired",
-    }
+/// Names each kind of event once.
+macro_rules! topics {
+    ($($kind:ident => $topic:literal,)*) => {
+        /// The names of all events.
+        pub const TOPICS: &[&str] = &[$($topic),*];
+
+        /// The event's name on the wire, and of the channel it is published on.
+        pub fn topic(event: &Event) -> &'static str {
+            match event {
+                $(Event::$kind { .. } => $topic,)*
+            }
+        }
+    };
+}
+
+topics! {
+    ProductChanged => "product_changed",
+    BatchCreated => "batch_created",
+    BatchQuantityChanged => "batch_quantity_changed",
+    BatchEtaChanged => "batch_eta_changed",
+    ExpiryChanged => "batch_expiry_changed",
+    BatchExpired => "batch_expired",
+    BatchReceived => "batch_received",
+    BatchCancelled => "batch_cancelled",
+    BatchAdjusted => "batch_adjusted",
+    Quarantined => "batch_quarantined",
+    Released => "batch_released",
+    Transferred => "batch_transferred",
+    LowStock => "low_stock",
+    Restocked => "restocked",
+    LineAccepted => "line_accepted",
+    Held => "line_held",
+    HoldExtended => "hold_extended",
+    HoldExpired => "hold_expired",
+    HoldLost => "hold_lost",
+    Allocated => "line_allocated",
+    Deallocated => "line_deallocated",
+    Backordered => "line_backordered",
+    Locked => "line_locked",
+    Unlocked => "line_unlocked",
+    Shipped => "line_shipped",
+    Returned => "line_returned",
+    LineChanged => "line_changed",
+    LineCancelled => "line_cancelled",
+    PromiseChanged => "promise_changed",
+    OutOfStock => "out_of_stock",
+    BooksRepaired => "books_repaired",
+}
+
+/// The `type` of events of this name: the schema's version is part of it.
+pub fn event_type(topic: &str) -> String {
+    format!("allocation.{topic}.v1")
 }
 
 /// An instant as `2011-01-02T03:04:05Z`.

@@ -8,6 +8,7 @@ mod movements;
 mod reader;
 mod repository;
 mod unit_of_work;
+mod webhooks;
 mod year;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use allocation_service_layer::ports::dead_letters::DeadLetters;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
 pub use dead_letters::*;
@@ -32,15 +34,16 @@ pub use movements::*;
 pub use reader::*;
 pub use repository::*;
 pub use unit_of_work::*;
+pub use webhooks::*;
 pub use year::*;
 
 use crate::clock::{CountingEntropy, ManualClock};
 use crate::shorthand::message;
 
 /// All that a store is.
-pub trait Store: Database + Reader + EventLog + DeadLetters + Housekeeping + Clone {}
+pub trait Store: Database + Reader + EventLog + DeadLetters + Housekeeping + Webhooks + Clone {}
 
-impl<S: Database + Reader + EventLog + DeadLetters + Housekeeping + Clone> Store for S {}
+impl<S: Database + Reader + EventLog + DeadLetters + Housekeeping + Webhooks + Clone> Store for S {}
 
 /// A store, empty and ready, and the clock it goes by.
 pub struct Fixture<S> {
@@ -139,6 +142,9 @@ macro_rules! store_contract {
             dead_letters_are_kept_newest_first,
             a_letter_that_comes_again_is_the_same_letter,
             a_letter_that_is_dropped_is_gone,
+            a_webhook_is_kept_with_all_that_is_known_of_it,
+            a_webhook_is_changed_by_whoever_knows_its_newest_form,
+            a_webhook_that_is_removed_takes_its_progress_with_it,
             products_are_listed_in_byte_order,
             a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,
