@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use allocation_adapters::rabbitmq::Unrouted;
+use allocation_adapters::redis::StreamSettings;
 use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::{TimeZones, Usual};
@@ -49,6 +51,25 @@ const VARIABLES: &[Variable] = &[
     plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
     secret("REDIS_URL", "", "The broker: redis://host:port/"),
     plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),
+    plain(
+        "REDIS_STREAM",
+        "",
+        "The Redis stream that events are added to, such as allocation.events; without it there are channels only",
+    ),
+    plain(
+        "REDIS_STREAM_CAP",
+        "1000000",
+        "The most entries of that stream; what every group has acknowledged is removed",
+    ),
+    secret("NATS_URL", "", "A broker: nats://user:password@host:port"),
+    plain("NATS_STREAM", "allocation-events", "The JetStream stream that events go to"),
+    secret("AMQP_URL", "", "A broker, RabbitMQ: amqp://user:password@host:port/vhost"),
+    plain("AMQP_EXCHANGE", "allocation.events", "The topic exchange that events go to"),
+    plain(
+        "AMQP_UNROUTED",
+        "wait",
+        "What becomes of an event that no queue is bound for: wait tries it again until one is, skip counts it and goes on",
+    ),
     secret("SMTP_URL", "", "The mail server: smtp://user:password@host:port"),
     plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
     plain("NOTIFY_FROM", "allocations@example.com", "Who mails are from"),
@@ -116,6 +137,12 @@ pub(crate) struct Config {
     pub(crate) lock_skus: usize,
     pub(crate) migrate: bool,
     pub(crate) redis: Option<SecretString>,
+    pub(crate) redis_stream: Option<StreamSettings>,
+    pub(crate) nats: Option<SecretString>,
+    pub(crate) nats_stream: String,
+    pub(crate) amqp: Option<SecretString>,
+    pub(crate) amqp_exchange: String,
+    pub(crate) amqp_unrouted: Unrouted,
     pub(crate) smtp: Option<SecretString>,
     pub(crate) notify_from: String,
     pub(crate) notify_to: String,
@@ -164,6 +191,16 @@ impl Config {
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             migrate: values.switch("MIGRATE")?,
             redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
+            redis_stream: values.redis_stream()?,
+            nats: values.url("NATS_URL", &["nats", "tls"])?,
+            nats_stream: values.text("NATS_STREAM").to_owned(),
+            amqp: values.url("AMQP_URL", &["amqp", "amqps"])?,
+            amqp_exchange: values.text("AMQP_EXCHANGE").to_owned(),
+            amqp_unrouted: match values.text("AMQP_UNROUTED") {
+                "wait" => Unrouted::Wait,
+                "skip" => Unrouted::Skip,
+                _ => return Err(BadVariable::new("AMQP_UNROUTED", "must be wait or skip")),
+            },
             smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
             notify_from: values.text("NOTIFY_FROM").to_owned(),
             notify_to: values.text("NOTIFY_TO").to_owned(),
@@ -302,6 +339,25 @@ impl Values {
         }
     }
 
+    fn redis_stream(&self) -> Result<Option<StreamSettings>, BadVariable> {
+        let Some(key) = self.given("REDIS_STREAM") else { return Ok(None) };
+        if self.given("REDIS_URL").is_none() && self.given("REDIS_HOST").is_none() {
+            return Err(BadVariable::new("REDIS_STREAM", "needs REDIS_URL"));
+        }
+        // What the relay has in hand at a time must fit.
+        let cap = self.number("REDIS_STREAM_CAP", 1_000, 1_000_000_000)?;
+        Ok(Some(StreamSettings { key: key.to_owned(), cap }))
+    }
+
+    /// A service that may be there, by URL.
+    fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<SecretString>, BadVariable> {
+        let Some(text) = self.given(name) else { return Ok(None) };
+        match Url::parse(text) {
+            Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
+            _ => Err(BadVariable::new(name, format!("must be a URL such as {}://host:port", schemes[0]))),
+        }
+    }
+
     /// A service that may be there: by URL, or by the short form of a host with its local and usual port.
     fn service(
         &self,
@@ -310,12 +366,8 @@ impl Values {
         schemes: &[&str],
         (local, usual): (u16, u16),
     ) -> Result<Option<SecretString>, BadVariable> {
-        if let Some(text) = self.given(url_name) {
-            let must = format!("must be a URL such as {}://host:port", schemes[0]);
-            return match Url::parse(text) {
-                Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
-                _ => Err(BadVariable::new(url_name, must)),
-            };
+        if let Some(url) = self.url(url_name, schemes)? {
+            return Ok(Some(url));
         }
         let Some(host) = self.given(host_name) else { return Ok(None) };
         let url = host_url(schemes[0], host_name, host, if is_local(host) { local } else { usual })?;
@@ -414,6 +466,10 @@ mod tests {
             ("DB_CONNECTIONS", "0"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_HOST", "a b"),
+            ("NATS_URL", "http://nats"),
+            ("AMQP_URL", "rabbitmq"),
+            ("AMQP_UNROUTED", "perhaps"),
+            ("REDIS_STREAM", "without a Redis"),
             ("SMTP_URL", "http://mail"),
             ("LISTEN", "5005"),
             ("WEB", "maybe"),

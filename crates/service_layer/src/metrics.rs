@@ -48,6 +48,12 @@ pub struct Instruments {
     pub delivery_failures: Family<SinkLabels, Counter>,
     /// Events that a sink has not seen yet.
     pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
+    /// Age in seconds of the oldest event that a sink has not seen yet.
+    pub lag_seconds: Family<SinkLabels, Gauge<f64, AtomicU64>>,
+    /// Whether a sink has no room for more events.
+    pub full: Family<SinkLabels, Gauge>,
+    /// Events that a broker took and had no queue for, by sink.
+    pub unrouted: Family<SinkLabels, Counter>,
     /// Messages from outside that could not be used.
     pub dead_letters: Counter,
     /// Messages from outside that were handled.
@@ -117,6 +123,9 @@ impl Default for Instruments {
             delivered: Family::default(),
             delivery_failures: Family::default(),
             lag: Family::default(),
+            lag_seconds: Family::default(),
+            full: Family::default(),
+            unrouted: Family::default(),
             dead_letters: Counter::default(),
             consumed: Counter::default(),
             requests: Family::default(),
@@ -137,6 +146,14 @@ impl Default for Instruments {
         registry.register("events_delivered", "Events delivered to a sink", m.delivered.clone());
         registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
         registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
+        registry.register_with_unit(
+            "sink_lag",
+            "Age of the oldest event that a sink has not seen yet",
+            Unit::Seconds,
+            m.lag_seconds.clone(),
+        );
+        registry.register("sink_full", "1 when a sink has no room for more events", m.full.clone());
+        registry.register("unrouted_events", "Events that no queue of a broker wanted", m.unrouted.clone());
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
         registry.register("messages_consumed", "Messages from outside that were handled", m.consumed.clone());
         registry.register("http_requests", "HTTP answers", m.requests.clone());

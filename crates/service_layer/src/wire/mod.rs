@@ -2,6 +2,7 @@
 //!
 //! Each is a `CloudEvents` 1.0 envelope around the facts. What is built here is stored, and served and sent untouched.
 
+mod envelope;
 mod levels;
 mod read;
 mod write;
@@ -12,6 +13,7 @@ use allocation_domain::Event;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 
+pub use self::envelope::{Envelope, envelope, envelopes};
 pub use self::levels::{levels_json, parse_levels};
 pub use self::read::{NotAnEvent, WireEvent, parse_event};
 pub use self::write::{event_json, names_batch};

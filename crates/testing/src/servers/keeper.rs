@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 use super::command;
+use crate::Attempts;
 
 /// Does what it is told, a verb a line; at the end of its input, which the end of this process is too, it ends the server and removes the folder.
 const SCRIPT: &str = r#"folder=$1; shift; server=
@@ -148,8 +149,10 @@ impl Keeper {
     /// Starts the server, and waits until it takes connections.
     pub(super) async fn start(&mut self, port: u16) {
         self.tell("start");
-        let open = async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
-        crate::eventually("a server to take connections", open).await;
+        let mut attempts = Attempts::at("a server to take connections");
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            attempts.again().await;
+        }
     }
 
     /// Has it end in good order.
