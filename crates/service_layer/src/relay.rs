@@ -45,6 +45,14 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// The broker, if it is one.
+    pub fn into_publisher(self) -> Option<Arc<dyn EventPublisher>> {
+        match self {
+            Self::Publisher(publisher) => Some(publisher),
+            Self::Mail(_) => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Publisher(publisher) => publisher.name(),
