@@ -183,6 +183,12 @@ impl World {
         .await;
     }
 
+    /// How many ids were given to units of work.
+    pub(crate) async fn ids_given(&self) -> i64 {
+        let sql = "SELECT last_value FROM units_of_work_id_seq";
+        self.database().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
     /// Takes the next events, and says whether the consumer has had this one of a product.
     pub(crate) async fn told_of(&mut self, product: &str, sequence: u64) -> bool {
         self.take().await;

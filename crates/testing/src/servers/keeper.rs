@@ -14,8 +14,8 @@ use crate::Attempts;
 const SCRIPT: &str = r#"folder=$1; shift; server=
 end() {
     if [ -n "$server" ]; then
-        # Asked again and again, since a server that has just begun to start does not hear yet.
-        (while kill -TERM "$server"; do sleep 0.1; done) 2>/dev/null &
+        # Asked again and again, since a server that has just begun to start does not hear yet; nor does one that stands still.
+        (while kill -TERM "$server" && kill -CONT "$server"; do sleep 0.1; done) 2>/dev/null &
         wait "$server"; server=
     fi
 }
