@@ -89,10 +89,10 @@ async fn replay(log: &dyn EventLog, publisher: &dyn EventPublisher, range: Range
         (_, Bound::Position(to)) if to > last => return Err(format!("the last position is {last}").into()),
         _ => {}
     }
-    let mut published = 0;
+    let mut told = 0;
     loop {
         let page = log.read(after, PAGE).await?;
-        if after < page.kept_after && published == 0 {
+        if after < page.kept_after && told == 0 {
             let is_lost = match range.from {
                 Bound::Position(from) => from <= page.kept_after,
                 Bound::Instant(_) => page.events.first().is_none_or(|oldest| range.has(oldest) != Some(false)),
@@ -101,17 +101,17 @@ async fn replay(log: &dyn EventLog, publisher: &dyn EventPublisher, range: Range
                 return Err(format!("events up to position {} are no longer kept", page.kept_after).into());
             }
         }
-        let Some(end) = page.events.last() else { return Ok(published) };
+        let Some(end) = page.events.last() else { return Ok(told) };
         after = end.position;
         let wanted: Vec<FeedEvent> =
             page.events.iter().filter(|&event| range.has(event) == Some(true)).cloned().collect();
         if !wanted.is_empty() {
-            let failed = |error| format!("{published} events were published, and then: {error}");
+            let failed = |error| format!("{told} events were published, and then: {error}");
             publisher.publish(&wanted).await.map_err(failed)?;
-            published += wanted.len();
+            told += wanted.len();
         }
         if range.has(end).is_none() {
-            return Ok(published);
+            return Ok(told);
         }
     }
 }

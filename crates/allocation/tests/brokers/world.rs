@@ -221,7 +221,7 @@ impl World {
     pub(crate) async fn all_is_told(&mut self, program: &Program) {
         let versions = self.versions(program).await;
         assert_eq!(versions.len(), PRODUCTS.len());
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        let waited = tokio::time::timeout(Duration::from_mins(1), async {
             while self.told != versions {
                 self.take().await;
             }

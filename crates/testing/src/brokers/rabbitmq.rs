@@ -129,13 +129,11 @@ impl Broker for Rabbit {
     }
 
     async fn next(&mut self) -> Vec<String> {
-        match self.page().await {
-            Ok(page) => page,
-            Err(_) => {
-                self.live = None;
-                Vec::new()
-            }
+        let page = self.page().await;
+        if page.is_err() {
+            self.live = None;
         }
+        page.unwrap_or_default()
     }
 
     async fn redeliver(&mut self) {

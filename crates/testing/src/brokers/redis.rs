@@ -103,13 +103,11 @@ impl Broker for RedisStreams {
     }
 
     async fn next(&mut self) -> Vec<String> {
-        match self.page().await {
-            Ok(page) => page.into_iter().map(|(_, body)| body).collect(),
-            Err(_) => {
-                self.connection = None;
-                Vec::new()
-            }
+        let page = self.page().await;
+        if page.is_err() {
+            self.connection = None;
         }
+        page.unwrap_or_default().into_iter().map(|(_, body)| body).collect()
     }
 
     async fn redeliver(&mut self) {
