@@ -1,6 +1,6 @@
 //! The outside world behind the ports.
 //!
-//! **What it is.** Two stores ([`sqlite`], [`postgres`]), a broker ([`redis`]), mail ([`smtp`]), webhooks ([`webhook`]), and the system's clock and dice
+//! **What it is.** Two stores ([`sqlite`], [`postgres`]), brokers ([`redis`], [`nats`], [`rabbitmq`]), mail ([`smtp`]), webhooks ([`webhook`]), and the system's clock and dice
 //! ([`system`]): each implements traits of `allocation_service_layer::ports`, and nothing else.
 //!
 //! **What it may know.** The domain, the ports, and the one outside thing that each module is about. Not the entrypoints.
@@ -11,7 +11,9 @@
 //! - *a broker*: one file that implements `EventPublisher`.
 
 mod migrations;
+pub mod nats;
 pub mod postgres;
+pub mod rabbitmq;
 pub mod redis;
 mod rows;
 pub mod smtp;

@@ -1,23 +1,76 @@
-//! Redis pub/sub as an external message bus.
+//! Redis as an external message bus: channels, heard by who listens at the moment, and a [stream], which keeps what it is given.
 
+mod stream;
+
+use std::borrow::Cow;
 use std::time::Duration;
 
-use allocation_domain::Event;
 use allocation_service_layer::ports::event_log::FeedEvent;
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::wire;
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use serde::Serialize;
+use redis::{FromRedisValue, Pipeline};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+pub use self::stream::{RedisStream, StreamSettings};
 
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Publishes each event on the channel of its kind.
-pub struct RedisPublisher {
+/// A connection that is made when it is needed, and anew after a failure.
+struct Link {
     client: redis::Client,
     connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Link {
+    fn new(url: &str) -> Result<Self, DeliveryError> {
+        Ok(Self { client: redis::Client::open(url).map_err(failed)?, connection: Mutex::default() })
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, DeliveryError> {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)
+    }
+
+    /// Has these commands carried out.
+    async fn ask<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, DeliveryError> {
+        let mut connection = self.connection.lock().await;
+        let mut live = match connection.take() {
+            Some(live) => live,
+            None => self.connect().await?,
+        };
+        let answer = commands.query_async(&mut live).await.map_err(failed)?;
+        // One that failed, or was not waited for, is not used again.
+        *connection = Some(live);
+        Ok(answer)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
+fn failed(error: redis::RedisError) -> DeliveryError {
+    DeliveryError(format!("Redis: {error}"))
+}
+
+/// Publishes each event on the channel of its kind.
+pub struct RedisPublisher(Link);
+
+/// `line_allocated` as it is stored.
+#[derive(Deserialize)]
+struct Stored {
+    subject: String,
+    data: Placement,
+}
+
+#[derive(Deserialize)]
+struct Placement {
+    order_id: String,
+    qty: u64,
+    r#ref: String,
 }
 
 /// `line_allocated` as consumers of the Python original know it.
@@ -35,41 +88,25 @@ impl RedisPublisher {
     /// # Errors
     /// When the URL can't be understood.
     pub fn new(url: &str) -> Result<Self, DeliveryError> {
-        Ok(Self { client: redis::Client::open(url).map_err(failed)?, connection: Mutex::default() })
+        Link::new(url).map(Self)
     }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, DeliveryError> {
-        let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
-fn failed(error: redis::RedisError) -> DeliveryError {
-    DeliveryError(format!("Redis: {error}"))
 }
 
 /// The channel an event goes to, and what is said there.
 ///
 /// # Errors
-/// When the stored text is no event this program knows.
-pub fn publication(stored: &FeedEvent) -> Result<(&'static str, String), DeliveryError> {
-    let wire = wire::parse_event(&stored.body).map_err(|error| DeliveryError(error.to_string()))?;
-    let body = match &wire.event {
-        Event::Allocated { line, qty, reference, .. } => {
-            let message = LineAllocated {
-                orderid: line.order_id.as_str(),
-                sku: wire.sku.as_str(),
-                qty: qty.units(),
-                batchref: reference.as_str(),
-            };
-            serde_json::to_string(&message).map_err(|error| DeliveryError(error.to_string()))?
-        }
-        _ => stored.body.clone(),
-    };
-    Ok((wire::topic(&wire.event), body))
+/// When the stored text is no event.
+pub fn publication(stored: &FeedEvent) -> Result<(String, Cow<'_, str>), DeliveryError> {
+    let bad = |error: &dyn std::fmt::Display| DeliveryError(error.to_string());
+    let envelope = wire::envelope(&stored.body).map_err(|error| bad(&error))?;
+    let topic = envelope.topic().to_owned();
+    if topic != "line_allocated" {
+        return Ok((topic, Cow::Borrowed(&stored.body)));
+    }
+    let Stored { subject, data } = serde_json::from_str(&stored.body).map_err(|error| bad(&error))?;
+    let message = LineAllocated { orderid: &data.order_id, sku: &subject, qty: data.qty, batchref: &data.r#ref };
+    let message = serde_json::to_string(&message).map_err(|error| bad(&error))?;
+    Ok((topic, Cow::Owned(message)))
 }
 
 #[async_trait]
@@ -82,17 +119,8 @@ impl EventPublisher for RedisPublisher {
         let mut commands = redis::pipe();
         for event in events {
             let (channel, body) = publication(event)?;
-            commands.publish(channel, body).ignore();
+            commands.publish(channel, &*body).ignore();
         }
-        let mut connection = self.connection.lock().await;
-        if connection.is_none() {
-            *connection = Some(self.connect().await?);
-        }
-        let Some(live) = connection.as_mut() else { return Err(DeliveryError("Redis: not connected".into())) };
-        let published = commands.query_async::<()>(live).await.map_err(failed);
-        if published.is_err() {
-            *connection = None;
-        }
-        published
+        self.0.ask(&commands).await
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use allocation_adapters::rabbitmq::Unrouted;
+use allocation_adapters::redis::StreamSettings;
 use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
@@ -51,11 +53,28 @@ const VARIABLES: &[Variable] = &[
     plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
     secret("REDIS_URL", "", "The broker: redis://host:port/"),
     plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),
+    plain(
+        "REDIS_STREAM",
+        "",
+        "The Redis stream that events are added to, such as allocation.events; without it there are channels only",
+    ),
+    plain(
+        "REDIS_STREAM_CAP",
+        "1000000",
+        "The most entries of that stream; what every group has acknowledged is removed",
+    ),
     plain("REDIS_COMMANDS", "allocation.commands", "The Redis stream that commands come through"),
-    secret("NATS_URL", "", "NATS with JetStream: nats://user:password@host:port"),
+    secret("NATS_URL", "", "A broker: nats://user:password@host:port"),
+    plain("NATS_STREAM", "allocation-events", "The JetStream stream that events go to"),
     plain("NATS_COMMANDS", "allocation-commands", "The JetStream stream that commands come through"),
     plain("NATS_COMMANDS_SUBJECT", "allocation.commands", "Its subject, if the stream has to be made"),
-    secret("AMQP_URL", "", "RabbitMQ: amqp://user:password@host:port/vhost"),
+    secret("AMQP_URL", "", "A broker, RabbitMQ: amqp://user:password@host:port/vhost"),
+    plain("AMQP_EXCHANGE", "allocation.events", "The topic exchange that events go to"),
+    plain(
+        "AMQP_UNROUTED",
+        "wait",
+        "What becomes of an event that no queue is bound for: wait tries it again until one is, skip counts it and goes on",
+    ),
     plain("AMQP_COMMANDS", "allocation.commands", "The RabbitMQ queue that commands come through"),
     secret("SMTP_URL", "", "The mail server: smtp://user:password@host:port"),
     plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
@@ -131,11 +150,15 @@ pub(crate) struct Config {
     pub(crate) lock_skus: usize,
     pub(crate) migrate: bool,
     pub(crate) redis: Option<SecretString>,
-    pub(crate) redis_commands: String,
+    pub(crate) redis_stream: Option<StreamSettings>,
     pub(crate) nats: Option<SecretString>,
+    pub(crate) nats_stream: String,
+    pub(crate) amqp: Option<SecretString>,
+    pub(crate) amqp_exchange: String,
+    pub(crate) amqp_unrouted: Unrouted,
+    pub(crate) redis_commands: String,
     /// The stream, and its subject.
     pub(crate) nats_commands: (String, String),
-    pub(crate) amqp: Option<SecretString>,
     pub(crate) amqp_commands: String,
     pub(crate) smtp: Option<SecretString>,
     pub(crate) notify_from: String,
@@ -187,10 +210,18 @@ impl Config {
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             migrate: values.switch("MIGRATE")?,
             redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
+            redis_stream: values.redis_stream()?,
+            nats: values.url("NATS_URL", &["nats", "tls"])?,
+            nats_stream: values.text("NATS_STREAM").to_owned(),
+            amqp: values.url("AMQP_URL", &["amqp", "amqps"])?,
+            amqp_exchange: values.text("AMQP_EXCHANGE").to_owned(),
+            amqp_unrouted: match values.text("AMQP_UNROUTED") {
+                "wait" => Unrouted::Wait,
+                "skip" => Unrouted::Skip,
+                _ => return Err(BadVariable::new("AMQP_UNROUTED", "must be wait or skip")),
+            },
             redis_commands: values.text("REDIS_COMMANDS").to_owned(),
-            nats: values.url("NATS_URL", &["nats"])?,
             nats_commands: (values.text("NATS_COMMANDS").to_owned(), values.text("NATS_COMMANDS_SUBJECT").to_owned()),
-            amqp: values.url("AMQP_URL", &["amqp"])?,
             amqp_commands: values.text("AMQP_COMMANDS").to_owned(),
             smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
             notify_from: values.text("NOTIFY_FROM").to_owned(),
@@ -335,13 +366,22 @@ impl Values {
         }
     }
 
+    fn redis_stream(&self) -> Result<Option<StreamSettings>, BadVariable> {
+        let Some(key) = self.given("REDIS_STREAM") else { return Ok(None) };
+        if self.given("REDIS_URL").is_none() && self.given("REDIS_HOST").is_none() {
+            return Err(BadVariable::new("REDIS_STREAM", "needs REDIS_URL"));
+        }
+        // What the relay has in hand at a time must fit.
+        let cap = self.number("REDIS_STREAM_CAP", 1_000, 1_000_000_000)?;
+        Ok(Some(StreamSettings { key: key.to_owned(), cap }))
+    }
+
     /// A service that may be there, by URL.
     fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<SecretString>, BadVariable> {
         let Some(text) = self.given(name) else { return Ok(None) };
-        let must = format!("must be a URL such as {}://host:port", schemes[0]);
         match Url::parse(text) {
             Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(Some(text.to_owned().into())),
-            _ => Err(BadVariable::new(name, must)),
+            _ => Err(BadVariable::new(name, format!("must be a URL such as {}://host:port", schemes[0]))),
         }
     }
 
@@ -455,6 +495,8 @@ mod tests {
             ("REDIS_HOST", "a b"),
             ("NATS_URL", "localhost:4222"),
             ("AMQP_URL", "http://rabbit"),
+            ("AMQP_UNROUTED", "perhaps"),
+            ("REDIS_STREAM", "without a Redis"),
             ("SMTP_URL", "http://mail"),
             ("INBOX_DAYS", "0"),
             ("LISTEN", "5005"),

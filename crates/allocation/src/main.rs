@@ -6,6 +6,7 @@ mod config;
 mod dead_letters;
 mod health;
 mod import;
+mod replay;
 mod serve;
 mod telemetry;
 
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bootstrap::Store;
 use crate::config::{Config, Database, Parts};
+use crate::replay::{Bound, Range};
 
 /// Threads of many connections allocate at the same time; this allocator keeps them out of each other's way.
 #[global_allocator]
@@ -47,6 +49,9 @@ enum Subcommands {
     /// Import a CSV file, strictly in its order; `-` reads standard input
     #[command(subcommand)]
     Import(Import),
+    /// Look after the event log
+    #[command(subcommand)]
+    Events(Events),
     /// Check that the tables say what the event log says; exit status 1 if they differ
     Verify,
     /// Show where the tables differ from the event log, and mend them if told to; exit status 1 if they still differ
@@ -62,6 +67,22 @@ enum Subcommands {
     Config,
     /// Ask a running service whether it is ready; exit status 1 if it is not
     Health,
+}
+
+#[derive(Subcommand)]
+enum Events {
+    /// Publish a range of events again, in order, to a broker that has lost them; consumers that have had them get them twice
+    Replay {
+        /// The sink, as metrics call it: redis, redis-stream, nats, rabbitmq
+        #[arg(long)]
+        sink: String,
+        /// The first event: its position, or an instant such as 2011-01-02T03:04:05Z
+        #[arg(long)]
+        from: Bound,
+        /// The last event: its position, or an instant
+        #[arg(long)]
+        to: Bound,
+    },
 }
 
 #[derive(Subcommand)]
@@ -152,6 +173,10 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
             let summary = store.import(kind, file).await?;
             println!("{summary}");
             return Ok(ExitCode::from(u8::from(summary.bad_rows > 0)));
+        }
+        Subcommands::Events(Events::Replay { sink, from, to }) => {
+            let published = replay::run(config, sink, Range { from: *from, to: *to }).await?;
+            println!("published {published} events again");
         }
         Subcommands::Verify => return books::verify(config).await,
         Subcommands::Repair { apply } => return books::repair(config, *apply).await,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_adapters::redis::RedisPublisher;
+use allocation_adapters::nats::NatsPublisher;
+use allocation_adapters::rabbitmq::RabbitPublisher;
+use allocation_adapters::redis::{RedisPublisher, RedisStream};
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
 use allocation_adapters::webhook::HttpWebhooks;
 use allocation_entrypoints::consumer::Source;
@@ -13,6 +15,7 @@ use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::feed::Feed;
+use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::webhooks::WebhookSender;
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sweeper::Sweeper;
@@ -47,8 +50,8 @@ impl Parts {
 /// Runs until SIGINT or SIGTERM; a second one ends at once.
 pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let stop = CancellationToken::new();
-    let sinks = sinks(config)?;
     let store = Store::open_migrated(config).await?;
+    let sinks = sinks(config, &store.ambient.metrics)?;
     let lane = store.start_lane(config.limits)?;
     let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
     let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
@@ -178,11 +181,23 @@ fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
 }
 
 /// Where events go, as configured.
-fn sinks(config: &Config) -> Result<Vec<Sink>, BadVariable> {
+pub(crate) fn sinks(config: &Config, metrics: &Metrics) -> Result<Vec<Sink>, BadVariable> {
     let mut sinks = Vec::new();
     if let Some(url) = &config.redis {
         let redis = RedisPublisher::new(reveal(url)).map_err(|error| BadVariable::new("REDIS_URL", error))?;
         sinks.push(Sink::Publisher(Arc::new(redis)));
+        if let Some(settings) = &config.redis_stream {
+            let stream = RedisStream::new(reveal(url), settings.clone(), metrics.clone());
+            sinks.push(Sink::Publisher(Arc::new(stream.map_err(|error| BadVariable::new("REDIS_URL", error))?)));
+        }
+    }
+    if let Some(url) = &config.nats {
+        sinks.push(Sink::Publisher(Arc::new(NatsPublisher::new(reveal(url), &config.nats_stream))));
+    }
+    if let Some(url) = &config.amqp {
+        let (exchange, unrouted) = (&config.amqp_exchange, config.amqp_unrouted);
+        let rabbit = RabbitPublisher::new(reveal(url), exchange, unrouted, metrics.clone());
+        sinks.push(Sink::Publisher(Arc::new(rabbit)));
     }
     if let Some(url) = &config.smtp {
         let from = mailbox(&config.notify_from).map_err(|why| BadVariable::new("NOTIFY_FROM", why))?;

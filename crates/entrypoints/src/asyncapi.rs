@@ -140,16 +140,12 @@ pub fn asyncapi() -> String {
     }
     messages.insert("original_line_allocated".to_owned(), original("line_allocated", &["orderid", "sku", "batchref"]));
     messages.insert("original_change_batch_quantity".to_owned(), original(CHANGE_BATCH_QUANTITY, &["batchref"]));
-    let channel = |address: &str, description: &str, messages: &Map<String, Value>| {
-        json!({"address": address, "description": description, "messages": messages})
-    };
+    let channel = |address: &str, description: &str, messages: &Map<String, Value>| json!({"address": address, "description": description, "messages": messages});
     let only = |name: &str| Map::from_iter([(name.to_owned(), reference(name))]);
     let all = |channel: &str, of: &Map<String, Value>| -> Vec<Value> {
         of.keys().map(|name| json!({"$ref": format!("#/channels/{channel}/messages/{name}")})).collect()
     };
-    let operation = |action: &str, channel: &str, of: &Map<String, Value>| {
-        json!({"action": action, "channel": {"$ref": format!("#/channels/{channel}")}, "messages": all(channel, of)})
-    };
+    let operation = |action: &str, channel: &str, of: &Map<String, Value>| json!({"action": action, "channel": {"$ref": format!("#/channels/{channel}")}, "messages": all(channel, of)});
     let (line_allocated, quantity) = (only("original_line_allocated"), only("original_change_batch_quantity"));
     pretty(&json!({
         "asyncapi": "3.0.0",

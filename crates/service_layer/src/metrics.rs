@@ -48,6 +48,12 @@ pub struct Instruments {
     pub delivery_failures: Family<SinkLabels, Counter>,
     /// Events that a sink has not seen yet.
     pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
+    /// Age in seconds of the oldest event that a sink has not seen yet.
+    pub lag_seconds: Family<SinkLabels, Gauge<f64, AtomicU64>>,
+    /// Whether a sink has no room for more events.
+    pub full: Family<SinkLabels, Gauge>,
+    /// Events that a broker took and had no queue for, by sink.
+    pub unrouted: Family<SinkLabels, Counter>,
     /// Readers that wait for events.
     pub feed_readers: Gauge,
     /// Webhooks that were paused because their receivers failed.
@@ -138,6 +144,9 @@ impl Default for Instruments {
             delivered: Family::default(),
             delivery_failures: Family::default(),
             lag: Family::default(),
+            lag_seconds: Family::default(),
+            full: Family::default(),
+            unrouted: Family::default(),
             feed_readers: Gauge::default(),
             webhooks_paused: Gauge::default(),
             dead_letters: Family::default(),
@@ -165,6 +174,14 @@ impl Default for Instruments {
         registry.register("events_delivered", "Events delivered to a sink", m.delivered.clone());
         registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
         registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
+        registry.register_with_unit(
+            "sink_lag",
+            "Age of the oldest event that a sink has not seen yet",
+            Unit::Seconds,
+            m.lag_seconds.clone(),
+        );
+        registry.register("sink_full", "1 when a sink has no room for more events", m.full.clone());
+        registry.register("unrouted_events", "Events that no queue of a broker wanted", m.unrouted.clone());
         registry.register("feed_readers", "Readers that wait for events", m.feed_readers.clone());
         registry.register("webhooks_paused", "Webhooks whose receivers failed too long", m.webhooks_paused.clone());
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());

@@ -45,6 +45,14 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// The broker, if it is one.
+    pub fn into_publisher(self) -> Option<Arc<dyn EventPublisher>> {
+        match self {
+            Self::Publisher(publisher) => Some(publisher),
+            Self::Mail(_) => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Publisher(publisher) => publisher.name(),
@@ -180,6 +188,7 @@ impl Relay {
         let page = self.log.read(seen, PAGE).await.map_err(failed)?.events;
         let lag = self.log.last_position().await.map_err(failed)?.saturating_sub(seen);
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag);
+        self.metrics.lag_seconds.get_or_create(&SinkLabels { sink: name }).set(self.age(page.first()));
         let Some(last) = page.last() else { return Ok(0) };
         match sink {
             Sink::Publisher(publisher) => publisher.publish(&page).await?,
@@ -188,6 +197,12 @@ impl Relay {
         self.log.advance(name, last.position).await.map_err(failed)?;
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
         Ok(page.len())
+    }
+
+    /// How many seconds ago an event happened; none: no time at all.
+    fn age(&self, event: Option<&FeedEvent>) -> f64 {
+        let happened = event.and_then(|event| wire::envelope(&event.body).ok()?.time());
+        happened.map_or(0.0, |happened| (self.clock.now() - happened).as_seconds_f64().max(0.0))
     }
 
     async fn mail(&self, notifications: &dyn Notifications, page: &[FeedEvent]) -> Result<(), DeliveryError> {

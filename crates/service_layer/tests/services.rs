@@ -648,6 +648,52 @@ async fn of_two_relays_one_works_and_the_other_takes_over_when_it_is_gone() {
     stops[1].cancel();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_never_answers_delays_itself_only_and_is_let_go_with_the_lease() {
+    let fixture = after([create_batch("b", "TABLE", 1, None)]).await;
+    one(&fixture, allocate("big", &[("TABLE", 2)])).await.unwrap_err();
+    let (broker, mail) = (Arc::new(FakePublisher::default()), Arc::new(FakeNotifications::default()));
+    broker.hang(true);
+    let relay = relay(&fixture, "a", vec![Sink::Publisher(broker.clone()), Sink::Mail(mail.clone())]);
+    let (bus, stop) = (fixture.bus(), CancellationToken::new());
+    let (committed, token) = (bus.committed(), stop.clone());
+    let running = tokio::spawn(async move { relay.run(committed, token).await });
+    allocation_testing::eventually("a mail", async || (mail.sent().len() == 1).then_some(())).await;
+
+    // Another takes the lease, which the first had lost: it leaves the broker alone.
+    fixture.clock.advance(Duration::from_mins(1));
+    assert!(fixture.store.lease("relay", "b", Duration::from_mins(1)).await.unwrap());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    broker.hang(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(broker.published().is_empty());
+    fixture.store.release("relay", "b").await.unwrap();
+    allocation_testing::eventually("the lease again", async || (broker.published().len() == 2).then_some(())).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sink_tells_how_old_is_what_it_has_not_seen() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let broker = Arc::new(FakePublisher::default());
+    let sink = Sink::Publisher(broker.clone());
+    let (log, metrics) = (Arc::new(fixture.store.clone()), Metrics::new());
+    let relay = Relay::new(log, fixture.clock.clone(), metrics.clone(), vec![sink.clone()], "a".into());
+    let age = || {
+        let said = metrics.encode();
+        let line = said.lines().find(|line| line.starts_with("allocation_sink_lag_seconds{")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    fixture.clock.advance(Duration::from_secs(90));
+    broker.fail(1);
+    relay.step(&sink).await.unwrap_err();
+    assert!((age() - 90.0).abs() < 0.001, "{}", age());
+    relay.step(&sink).await.unwrap();
+    relay.step(&sink).await.unwrap();
+    assert!(age() < 0.001, "{}", age());
+}
+
 #[tokio::test]
 async fn out_of_stock_is_mailed_at_most_once_an_hour_for_each_product() {
     let fixture = after([create_batch("b", "TABLE", 1, None), create_batch("b", "CHAIR", 1, None)]).await;

@@ -601,9 +601,15 @@ impl WebhookSender for FakeReceivers {
 pub struct FakePublisher {
     published: Mutex<Vec<FeedEvent>>,
     failures: Mutex<usize>,
+    hung: Mutex<bool>,
 }
 
 impl FakePublisher {
+    /// From now on it never answers, or does again.
+    pub fn hang(&self, hung: bool) {
+        *self.hung.lock().unwrap_or_else(PoisonError::into_inner) = hung;
+    }
+
     /// The next so many attempts fail.
     pub fn fail(&self, times: usize) {
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = times;
@@ -622,6 +628,9 @@ impl EventPublisher for FakePublisher {
     }
 
     async fn publish(&self, events: &[FeedEvent]) -> Result<(), DeliveryError> {
+        if *self.hung.lock().unwrap_or_else(PoisonError::into_inner) {
+            std::future::pending::<()>().await;
+        }
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if *failures > 0 {
             *failures -= 1;

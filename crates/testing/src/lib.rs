@@ -8,6 +8,7 @@
 //! - *a server*: a file in [`servers`] that starts it on a free port, in a folder of its own, and stops it with the test process; one whose data
 //!   outlives it has a `Keeper`.
 
+pub mod brokers;
 pub mod clock;
 pub mod contracts;
 pub mod fakes;
@@ -30,4 +31,23 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
         }
     });
     found.await.unwrap_or_else(|_| panic!("waited in vain for: {what}"))
+}
+
+/// Attempts at something that may take a while: [`eventually`] for futures that must be able to move between threads.
+pub(crate) struct Attempts {
+    what: &'static str,
+    left: u32,
+}
+
+impl Attempts {
+    /// As many as there is patience for.
+    pub(crate) fn at(what: &'static str) -> Self {
+        Self { what, left: 600 }
+    }
+
+    /// Waits for the next one, and fails the test when there have been too many.
+    pub(crate) async fn again(&mut self) {
+        self.left = self.left.checked_sub(1).unwrap_or_else(|| panic!("waited in vain for: {}", self.what));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

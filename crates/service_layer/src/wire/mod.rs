@@ -3,6 +3,7 @@
 //! Each is a `CloudEvents` 1.0 envelope around the facts. What is built here is stored, and served and sent untouched.
 
 mod data;
+mod envelope;
 mod levels;
 mod read;
 mod write;
@@ -14,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 
 pub use self::data::{EVENTS, EventForm};
+pub use self::envelope::{Envelope, envelope, envelopes};
 pub use self::levels::{levels_json, parse_levels};
 pub use self::read::{NotAnEvent, WireEvent, parse_event};
 pub use self::write::{event_json, names_batch};

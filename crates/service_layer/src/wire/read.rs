@@ -186,7 +186,7 @@ fn promise(value: Option<&serde_json::Value>) -> Result<Promise, NotAnEvent> {
     })
 }
 
-fn bad(error: impl std::fmt::Display) -> NotAnEvent {
+pub(super) fn bad(error: impl std::fmt::Display) -> NotAnEvent {
     NotAnEvent(error.to_string())
 }
 

@@ -7,8 +7,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::data::{
-    BatchAdjusted, BatchCreated, BatchEtaChanged, BatchExpiryChanged, BatchQuantityChanged, BatchReceived, BatchTransferred, BatchUnits, BooksRepaired, HoldExtended,
-    LineAccepted, LineBackordered, LineChanged, LineDeallocated, LineHeld, LineReturned, LineUnits, OutOfStock, Placed, ProductChanged, PromiseChanged, SplitOut, Stock, TermsOut,
+    BatchAdjusted, BatchCreated, BatchEtaChanged, BatchExpiryChanged, BatchQuantityChanged, BatchReceived,
+    BatchTransferred, BatchUnits, BooksRepaired, HoldExtended, LineAccepted, LineBackordered, LineChanged,
+    LineDeallocated, LineHeld, LineReturned, LineUnits, OutOfStock, Placed, ProductChanged, PromiseChanged, SplitOut,
+    Stock, TermsOut,
 };
 use super::levels::written;
 use super::{Cause, SOURCE, date_text, instant_text, topic};
@@ -209,11 +211,9 @@ fn data_of(sequence: u64, event: &Event) -> DataOut<'_> {
             expires_on: expires_on.map(date_text),
             location: location.as_str(),
         }),
-        Event::Transferred { reference, qty, to } => DataOut::BatchTransferred(BatchTransferred {
-            r#ref: reference.as_str(),
-            qty: qty.units(),
-            to: to.as_str(),
-        }),
+        Event::Transferred { reference, qty, to } => {
+            DataOut::BatchTransferred(BatchTransferred { r#ref: reference.as_str(), qty: qty.units(), to: to.as_str() })
+        }
         Event::LowStock { location, available, threshold } | Event::Restocked { location, available, threshold } => {
             DataOut::Stock(Stock { location: location.as_str(), available: *available, threshold: *threshold })
         }

@@ -8,13 +8,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 use super::command;
+use crate::Attempts;
 
 /// Does what it is told, a verb a line; at the end of its input, which the end of this process is too, it ends the server and removes the folder.
 const SCRIPT: &str = r#"folder=$1; shift; server=
 end() {
     if [ -n "$server" ]; then
-        # Asked again and again, since a server that has just begun to start does not hear yet.
-        (while kill -TERM "$server"; do sleep 0.1; done) 2>/dev/null &
+        # Asked again and again, since a server that has just begun to start does not hear yet; nor does one that stands still.
+        (while kill -TERM "$server" && kill -CONT "$server"; do sleep 0.1; done) 2>/dev/null &
         wait "$server"; server=
     fi
 }
@@ -148,8 +149,10 @@ impl Keeper {
     /// Starts the server, and waits until it takes connections.
     pub(super) async fn start(&mut self, port: u16) {
         self.tell("start");
-        let open = async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
-        crate::eventually("a server to take connections", open).await;
+        let mut attempts = Attempts::at("a server to take connections");
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            attempts.again().await;
+        }
     }
 
     /// Has it end in good order.

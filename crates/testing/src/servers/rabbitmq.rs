@@ -15,12 +15,14 @@ const RABBITMQ: Wanted = Wanted {
     image: "docker.io/library/rabbitmq:3.13",
 };
 
+type Control = Box<dyn Fn() -> Command + Send + Sync>;
+
 /// A server of its own, that can be taken away and brought back.
 pub struct RabbitServer {
     keeper: Keeper,
     port: u16,
-    /// How `rabbitmqctl` reaches it.
-    control: Command,
+    /// Gives the `rabbitmqctl` that reaches it.
+    control: Control,
 }
 
 impl RabbitServer {
@@ -31,12 +33,15 @@ impl RabbitServer {
             Found::Program(program) => Self::program(program, port, folder),
             Found::Image(image) => {
                 let name = format!("allocation-{}-{port}", std::process::id());
-                let mut control = Command::new("docker");
-                control.args(["exec", &name, "rabbitmqctl"]);
+                let control = move || {
+                    let mut docker = Command::new("docker");
+                    docker.args(["exec", &name, "rabbitmqctl"]);
+                    docker
+                };
                 // Its data is found by the name of its host.
                 let options = ["--hostname", "allocation-tests"].map(str::to_owned);
                 let keeper = Keeper::container(image, (port, 5672), "/var/lib/rabbitmq", &options, &[], folder);
-                (keeper, control)
+                (keeper, Box::new(control) as Control)
             }
         };
         let mut server = Self { keeper, port, control };
@@ -44,7 +49,7 @@ impl RabbitServer {
         server
     }
 
-    fn program(program: PathBuf, port: u16, folder: tempfile::TempDir) -> (Keeper, Command) {
+    fn program(program: PathBuf, port: u16, folder: tempfile::TempDir) -> (Keeper, Control) {
         let home = folder.path().to_owned();
         let (distribution, mapper) = (free_port().to_string(), free_port().to_string());
         let node = format!("allocation-{port}@localhost");
@@ -52,7 +57,7 @@ impl RabbitServer {
         let text =
             format!("listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 1MB\n");
         std::fs::write(&config, text).expect("its folder");
-        let within = |mut command: Command| {
+        let within = move |mut command: Command| {
             command.env("HOME", &home).env("ERL_EPMD_PORT", &mapper).env("ERL_EPMD_ADDRESS", "127.0.0.1");
             command.env("RABBITMQ_NODENAME", &node).env("RABBITMQ_DIST_PORT", &distribution);
             // No file of the machine's own server is read.
@@ -60,8 +65,8 @@ impl RabbitServer {
             command.env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"));
             command
         };
-        let control = within(command(program.with_file_name("rabbitmqctl")));
         let mut rabbit = within(Command::new(program.with_file_name("rabbitmq-server")));
+        let home = folder.path().to_owned();
         rabbit.env("RABBITMQ_MNESIA_BASE", home.join("data")).env("RABBITMQ_LOG_BASE", home.join("logs"));
         rabbit.env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"));
         rabbit
@@ -73,7 +78,8 @@ impl RabbitServer {
         let mut ways = Ways::of_program();
         // The port mapper outlives the servers that it knows.
         ways.last = "epmd -kill >/dev/null 2>&1".into();
-        (Keeper::new(&rabbit, folder, &ways), control)
+        let control = move || within(command(program.with_file_name("rabbitmqctl")));
+        (Keeper::new(&rabbit, folder, &ways), Box::new(control))
     }
 
     /// Where it is.
@@ -84,7 +90,7 @@ impl RabbitServer {
     /// How much memory it may take, as a part of the machine's: with next to none it blocks whoever publishes.
     pub fn limit_memory(&mut self, part: f64) {
         let said =
-            self.control.args(["set_vm_memory_high_watermark", &part.to_string()]).output().expect("rabbitmqctl");
+            (self.control)().args(["set_vm_memory_high_watermark", &part.to_string()]).output().expect("rabbitmqctl");
         assert!(said.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&said.stderr));
     }
 }
