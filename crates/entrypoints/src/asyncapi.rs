@@ -42,7 +42,7 @@ fn point_to_defs(value: &mut Value) {
 }
 
 /// The envelope around `data`. What else is in it is somebody's extension.
-fn envelope(title: &str, meaning: &str, properties: Value, required: &[&str]) -> Value {
+fn envelope(title: &str, meaning: &str, properties: &Value, required: &[&str]) -> Value {
     json!({
         "$schema": DIALECT,
         "title": title,
@@ -76,7 +76,7 @@ fn event_schema(form: &EventForm) -> Value {
     });
     let required =
         ["specversion", "id", "source", "type", "subject", "time", "sequence", "correlation", "actor", "data"];
-    alone(envelope(&kind, form.meaning, properties, &required), form.parts)
+    alone(envelope(&kind, form.meaning, &properties, &required), form.parts)
 }
 
 /// The schema of a whole command.
@@ -103,7 +103,7 @@ fn command_schema(form: &Form) -> Value {
         "traceparent": {"type": "string", "description": "The W3C trace it belongs to"},
         "data": data,
     });
-    alone(envelope(&kind, form.meaning, properties, &["specversion", "id", "source", "type", "data"]), form.parts)
+    alone(envelope(&kind, form.meaning, &properties, &["specversion", "id", "source", "type", "data"]), form.parts)
 }
 
 /// The JSON Schema of each message by its type, as text.

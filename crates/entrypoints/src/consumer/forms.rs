@@ -25,12 +25,15 @@ pub(crate) struct Form {
     pub(crate) meaning: &'static str,
     /// The fields that say what it is about.
     pub(crate) about: &'static [Named],
-    read: fn(&[Named], Map<String, Value>) -> Result<Command, String>,
+    read: ReadData,
     /// The schema of what else is said.
     pub(crate) body: fn() -> RefOr<Schema>,
     /// The schemas that this refers to, by name.
     pub(crate) parts: fn(&mut Vec<(String, RefOr<Schema>)>),
 }
+
+/// Makes a command of `data`, or says what is wrong with it.
+type ReadData = fn(&[Named], Map<String, Value>) -> Result<Command, String>;
 
 /// A field that says what a command is about, and whether it may be left out.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Consumes from NATS JetStream, by a durable pull consumer.
+//! Consumes from NATS `JetStream`, by a durable pull consumer.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use super::{Delivery, Source, SourceError, Subscription};
 
 /// The most messages in a page, and on their way.
-const PAGE: usize = 512;
+const PAGE: u16 = 512;
 /// How long to wait for a message before saying that there is none.
 const WAIT: Duration = Duration::from_secs(1);
 /// How long the broker may take to answer.
@@ -36,7 +36,6 @@ impl NatsSource {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
 fn failed(error: impl std::fmt::Display) -> SourceError {
     SourceError(format!("NATS: {error}"))
 }
@@ -68,7 +67,7 @@ fn consumer(deliver_policy: DeliverPolicy) -> Config {
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: GIVEN_UP,
-        max_ack_pending: PAGE as i64,
+        max_ack_pending: PAGE.into(),
         deliver_policy,
         ..Config::default()
     }
@@ -118,7 +117,8 @@ impl Subscription for Pulling {
         page.push(first);
         // And whatever is there beside it.
         let rest = async {
-            let mut rest = self.consumer.fetch().max_messages(PAGE - 1).messages().await.map_err(failed)?;
+            let mut rest =
+                self.consumer.fetch().max_messages(usize::from(PAGE) - 1).messages().await.map_err(failed)?;
             while let Some(message) = rest.next().await {
                 page.push(message.map_err(failed)?);
             }

@@ -50,7 +50,6 @@ impl RabbitSource {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
 fn failed(error: impl std::fmt::Display) -> SourceError {
     SourceError(format!("RabbitMQ: {error}"))
 }
@@ -86,7 +85,7 @@ fn delivery(queue: &str, message: lapin::message::Delivery) -> Delivery {
     for (name, value) in known {
         headers.extend(value.as_ref().map(|value| (name.to_owned(), value.to_string())));
     }
-    for (name, value) in properties.headers().iter().flat_map(|table| table.inner()) {
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         let text = value.as_long_string().map_or_else(|| format!("{value:?}"), ToString::to_string);
         headers.push((name.to_string(), text));
     }

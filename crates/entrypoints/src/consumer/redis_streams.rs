@@ -86,7 +86,7 @@ impl Page {
         let mut cursor = "0-0".to_owned();
         loop {
             let mut claim = redis::cmd("XAUTOCLAIM");
-            claim.arg(&self.stream).arg(GROUP).arg(GROUP).arg(GIVEN_UP.as_millis() as u64);
+            claim.arg(&self.stream).arg(GROUP).arg(GROUP).arg(GIVEN_UP.as_secs() * 1_000);
             claim.arg(&cursor).arg("COUNT").arg(PAGE).arg("JUSTID");
             let mut claimed: Vec<Value> = claim.query_async(&mut self.connection).await.map_err(failed)?;
             if claimed.is_empty() {
@@ -107,7 +107,7 @@ impl Page {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(GROUP).arg("COUNT").arg(PAGE);
         if !self.begun_before {
-            read.arg("BLOCK").arg(WAIT.as_millis() as u64);
+            read.arg("BLOCK").arg(WAIT.as_secs() * 1_000);
         }
         read.arg("STREAMS").arg(&self.stream).arg(if self.begun_before { "0" } else { ">" });
         let streams: Option<Vec<(String, Entries)>> = read.query_async(&mut self.connection).await.map_err(failed)?;
