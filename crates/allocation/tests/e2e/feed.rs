@@ -14,6 +14,7 @@ on_both_stores!(
     a_page_is_waited_for_no_longer_than_asked,
     what_is_not_wanted_is_left_out_and_passed_over,
     a_stream_goes_on_where_its_reader_was,
+    a_stream_says_how_far_it_is_when_it_passes_over_much,
     many_wait_and_all_are_told,
     whoever_waits_is_let_go_when_the_service_stops,
     what_another_copy_commits_is_told,
@@ -144,6 +145,23 @@ async fn a_stream_goes_on_where_its_reader_was(on: On) {
     assert_eq!(after.event().await.0, 2);
     let request = service.client.get(service.program.url("/v1/events/stream")).header("Last-Event-ID", "x");
     Service::answer(request).await.expect(422);
+}
+
+async fn a_stream_says_how_far_it_is_when_it_passes_over_much(on: On) {
+    let (_store, service) = lamps(on, &[("b", 2_000, "")]).await;
+    let mut stream = Stream::open(&service, "?type=out_of_stock", None).await;
+    let lines: Vec<_> = (0..1_000).map(|n| json!({"sku": "LAMP", "qty": 1, "line": n.to_string()})).collect();
+    service.put("/v1/orders/large", json!({ "lines": lines })).await.expect(201);
+    let block = loop {
+        let block = stream.block().await.expect("a position");
+        if block.iter().any(|(name, _)| name == "id") {
+            break block;
+        }
+    };
+    let [(_, position)] = &block[..] else { panic!("a position and nothing else: {block:?}") };
+    assert!((1_000..=1_001).contains(&position.parse::<u64>().unwrap()), "{position}");
+    service.order("o1", &[("LAMP", 2_000)]).await.expect(409);
+    assert_eq!(stream.event().await.1, "allocation.out_of_stock.v1");
 }
 
 async fn many_wait_and_all_are_told(on: On) {

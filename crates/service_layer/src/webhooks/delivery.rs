@@ -199,6 +199,9 @@ impl Delivery {
         let sink = id.sink();
         let seen = self.log.progress(&sink).await?;
         let found = self.feed.find_news(seen, PAGE, &hook.filter).await?;
+        if found.kept_after > seen {
+            tracing::error!(webhook = %id, seen, kept_after = found.kept_after, "events were removed before it was told");
+        }
         let (count, more) = (found.events.len(), found.is_enough(seen));
         for (delivered, event) in found.events.iter().enumerate() {
             // Who has changed or removed it meanwhile is obeyed.
