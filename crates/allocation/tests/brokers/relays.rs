@@ -36,7 +36,7 @@ async fn transactions_that_commit_in_another_order_than_they_began_are_all_told(
     assert_eq!(world.ids_given().await, ids + 1, "what commits late has its id already");
     world.buy(&program, "early", "BED").await.unwrap();
     while !world.told_of("BED", 3).await {}
-    held.commit().await;
+    held.let_go().await;
     waiting.await.unwrap();
     world.all_is_told(&program).await;
 }

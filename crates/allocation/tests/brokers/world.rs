@@ -43,13 +43,13 @@ macro_rules! for_each_broker {
 }
 pub(crate) use for_each_broker;
 
-/// A transaction that holds others back.
+/// What holds units of work back.
 pub(crate) struct Held(tokio_postgres::Client);
 
 impl Held {
     /// Lets them go.
-    pub(crate) async fn commit(self) {
-        self.0.batch_execute("COMMIT").await.unwrap();
+    pub(crate) async fn let_go(self) {
+        self.0.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
     }
 }
 
@@ -163,11 +163,17 @@ impl World {
         client
     }
 
-    /// Locks the batches of a product: a unit of work that has begun gets no further.
+    /// Has units of work about a product wait when they have done everything but commit.
     pub(crate) async fn hold_back(&self, product: &str) -> Held {
         let client = self.database().await;
-        let lock = format!("BEGIN; SELECT 1 FROM batches WHERE sku = '{product}' FOR UPDATE");
-        client.batch_execute(&lock).await.unwrap();
+        let hold = format!(
+            "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER hold_back AFTER INSERT ON units_of_work DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW WHEN ('{product}' = ANY (NEW.skus)) EXECUTE FUNCTION hold_back();
+             SELECT pg_advisory_lock(1)"
+        );
+        client.batch_execute(&hold).await.unwrap();
         Held(client)
     }
 
