@@ -174,6 +174,18 @@ async fn while_the_store_is_away_messages_wait_and_keep_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_message_overtakes_one_that_has_failed() {
+    let bench = bench();
+    let declared = |id: &str, units| said(id, "declare_batch", &format!(r#"{{"sku":"LAMP","ref":"b","qty":{units}}}"#));
+    // Together they fail, then the first one by itself: the second one would be taken.
+    let (bad, away) = (StoreError::Failed("no good".into()), StoreError::Unavailable("away".into()));
+    bench.fixture.store.fail_commits([away, bad]);
+    assert!(bench.work(&[declared("1", 10), declared("2", 20)]).await);
+    assert_eq!(bench.available().await, 20);
+    assert_eq!(bench.letters().await, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_told_to_stop_leaves_what_has_no_effect_yet() {
     let bench = bench();
     bench.fixture.store.fail_commits((0..1_000).map(|_| StoreError::Unavailable("away".into())));

@@ -15,6 +15,7 @@ use crate::message_bus::{Message, MessageBus};
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::database::{Database, StoreError};
+use crate::strand::Strand;
 
 /// How much a lane takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub enum HandlerError {
     /// Too much is waiting. Nothing was done; come back in a moment.
     #[error("too many commands are waiting")]
     Overloaded,
+    /// One before it has failed and is tried again. Nothing was done.
+    #[error("a command before it has failed")]
+    Overtaking,
     /// The service is stopping. Nothing was done.
     #[error("the service is stopping")]
     Stopping,
@@ -54,11 +58,16 @@ pub trait Commands: Send + Sync + 'static {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError>;
 
     /// Has commands handled in this order, together where that is possible, and answers once the effect of each is on disk. They wait for
-    /// room instead of being turned away.
+    /// room instead of being turned away. None is begun after one that the store has failed.
     async fn handle_all(&self, messages: Vec<Message>) -> Vec<Result<Verdict, HandlerError>> {
         let mut verdicts = Vec::with_capacity(messages.len());
+        let strand = Strand::default();
         for message in messages {
-            verdicts.push(self.handle(message).await);
+            let verdict = if strand.is_broken() { Err(HandlerError::Overtaking) } else { self.handle(message).await };
+            if verdict.is_err() {
+                strand.tear();
+            }
+            verdicts.push(verdict);
         }
         verdicts
     }
@@ -107,6 +116,10 @@ impl<D: Database> Lane<D> {
                     if job.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age) {
                         metrics.overloaded.inc();
                         let _ = job.answer.send(Err(HandlerError::Overloaded));
+                        return None;
+                    }
+                    if job.message.must_wait() {
+                        let _ = job.answer.send(Err(HandlerError::Overtaking));
                         return None;
                     }
                     Some((job.message, job.answer))
@@ -186,7 +199,9 @@ impl Commands for LaneHandle {
 
     async fn handle_all(&self, messages: Vec<Message>) -> Vec<Result<Verdict, HandlerError>> {
         let mut waiting = Vec::with_capacity(messages.len());
+        let strand = Strand::default();
         for message in messages {
+            let message = message.on_strand(strand.clone());
             let large = may_take_several(&message.command).then(|| message.clone());
             waiting.push((self.enqueue(message).await, large));
         }

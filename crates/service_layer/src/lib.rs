@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod movements;
 pub mod ports;
 pub mod relay;
+pub mod strand;
 pub mod sweeper;
 pub mod unit_of_work;
 pub mod usual;

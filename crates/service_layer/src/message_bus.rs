@@ -15,6 +15,7 @@ use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
 use crate::ports::reader::Foresight;
+use crate::strand::Strand;
 use crate::unit_of_work::{UnitOfWork, Wanted};
 use crate::usual::Usual;
 use crate::wire::Cause;
@@ -30,18 +31,31 @@ pub struct Message {
     pub key: Option<RequestKey>,
     /// Where a large cut goes on that was begun in an earlier unit of work: after these units, the last that lost their place.
     pub resume: Option<PartKey>,
+    /// What it must not overtake.
+    pub strand: Option<Strand>,
 }
 
 impl Message {
     /// A command that was not begun yet.
     pub fn new(command: Command, cause: Cause) -> Self {
-        Self { command, cause, key: None, resume: None }
+        Self { command, cause, key: None, resume: None, strand: None }
     }
 
     /// The same under a name of the caller's.
     #[must_use]
     pub fn with_key(self, key: RequestKey) -> Self {
         Self { key: Some(key), ..self }
+    }
+
+    /// The same as one of several that have their effect in order.
+    #[must_use]
+    pub fn on_strand(self, strand: Strand) -> Self {
+        Self { strand: Some(strand), ..self }
+    }
+
+    /// Whether one before it has failed, so that it has to wait.
+    pub fn must_wait(&self) -> bool {
+        self.strand.as_ref().is_some_and(Strand::is_broken)
     }
 
     /// What is left of the command after a unit of work that gave this verdict; `None` when it is done.
@@ -130,11 +144,11 @@ impl<D: Database> MessageBus<D> {
             Err(StoreError::Failed(_)) if messages.len() > 1 => {
                 let mut verdicts = Vec::with_capacity(messages.len());
                 for message in messages {
-                    verdicts.push(self.attempt(std::slice::from_ref(message)).await.map(|mut one| one.remove(0)));
+                    verdicts.push(self.by_itself(message).await);
                 }
                 verdicts
             }
-            Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => messages.iter().map(|message| Err(failed(message, error.clone()))).collect(),
         };
         #[expect(clippy::cast_precision_loss, reason = "a count of commands")]
         self.metrics.batch_size.observe(messages.len() as f64);
@@ -149,6 +163,15 @@ impl<D: Database> MessageBus<D> {
             self.metrics.commands.get_or_create(&CommandLabels { command, outcome }).inc();
         }
         verdicts
+    }
+
+    /// Handles one message of several that have failed together.
+    async fn by_itself(&self, message: &Message) -> StoreResult<Verdict> {
+        if message.must_wait() {
+            return Err(StoreError::Unavailable("a command before it has failed".into()));
+        }
+        let verdict = self.attempt(std::slice::from_ref(message)).await.map(|mut one| one.remove(0));
+        verdict.map_err(|error| failed(message, error))
     }
 
     /// Runs a unit of work, again after each conflict.
@@ -208,6 +231,14 @@ impl<D: Database> MessageBus<D> {
         }
         Ok(uow)
     }
+}
+
+/// The store has failed a message: those after it have to wait.
+fn failed(message: &Message, error: StoreError) -> StoreError {
+    if let Some(strand) = &message.strand {
+        strand.tear();
+    }
+    error
 }
 
 #[async_trait]

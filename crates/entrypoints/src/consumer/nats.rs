@@ -58,7 +58,7 @@ impl Source for NatsSource {
         };
         let mut stream = jetstream.get_or_create_stream(wanted).await.map_err(failed)?;
         let consumer = taken_over(&mut stream).await?;
-        Ok(Box::new(Pulling { consumer, unacknowledged: Vec::new() }))
+        Ok(Box::new(Pulling { consumer, unacknowledged: Vec::new(), last: None }))
     }
 }
 
@@ -101,6 +101,8 @@ struct Pulling {
     consumer: PullConsumer,
     /// What was delivered last.
     unacknowledged: Vec<Message>,
+    /// The number of the last delivery: a gap after it is a message that was lost on its way, which those behind it must not overtake.
+    last: Option<u64>,
 }
 
 #[async_trait]
@@ -125,8 +127,13 @@ impl Subscription for Pulling {
             Ok::<_, SourceError>(())
         };
         tokio::time::timeout(PATIENCE, rest).await.map_err(failed)??;
+        let last = &mut self.last;
         let delivered = page.iter().map(|message| {
             let info = message.info().map_err(failed)?;
+            let number = info.consumer_sequence;
+            if last.replace(number).is_some_and(|last| number != last + 1) {
+                return Err(SourceError("NATS: a message was lost on its way".into()));
+            }
             let headers = message.headers.iter().flat_map(|headers| headers.iter());
             let headers = headers.flat_map(|(name, values)| {
                 values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))
@@ -158,7 +165,11 @@ impl Subscription for Pulling {
     }
 
     async fn waiting(&mut self) -> Result<Option<u64>, SourceError> {
+        let at_hand = self.unacknowledged.len();
         let info = self.consumer.info().await.map_err(failed)?;
+        if info.num_ack_pending > at_hand {
+            return Err(SourceError("NATS: a message was lost on its way, or an acknowledgement".into()));
+        }
         Ok(Some(info.num_pending + info.num_ack_pending as u64))
     }
 }

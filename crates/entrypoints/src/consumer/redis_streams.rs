@@ -169,6 +169,8 @@ impl Subscription for Page {
     async fn waiting(&mut self) -> Result<Option<u64>, SourceError> {
         let groups = self.groups().await?;
         self.alone = groups.len() == 1;
+        // An answer may have been lost with the connection that asked: what it held is looked for again.
+        self.begun_before = true;
         let number = |group: &BTreeMap<String, Value>, name: &str| match group.get(name) {
             Some(Value::Int(number)) => u64::try_from(*number).ok(),
             _ => None,

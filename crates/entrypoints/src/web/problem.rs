@@ -187,7 +187,7 @@ impl From<Rejection> for Problem {
 impl From<HandlerError> for Problem {
     fn from(error: HandlerError) -> Self {
         match error {
-            HandlerError::Overloaded => {
+            HandlerError::Overloaded | HandlerError::Overtaking => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too busy", error.to_string())
             }
             HandlerError::Stopping => {
