@@ -179,7 +179,7 @@ async fn no_message_overtakes_one_that_has_failed() {
     let declared = |id: &str, units| said(id, "declare_batch", &format!(r#"{{"sku":"LAMP","ref":"b","qty":{units}}}"#));
     // Together they fail, then the first one by itself: the second one would be taken.
     let (bad, away) = (StoreError::Failed("no good".into()), StoreError::Unavailable("away".into()));
-    bench.fixture.store.fail_commits([away, bad]);
+    bench.fixture.store.fail_commits([bad, away]);
     assert!(bench.work(&[declared("1", 10), declared("2", 20)]).await);
     assert_eq!(bench.available().await, 20);
     assert_eq!(bench.letters().await, []);
