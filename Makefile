@@ -47,8 +47,8 @@ lint: ## Format, clippy, documentation, dependencies, instructions of one alloca
 	./lint/dependencies
 	./lint/instructions
 
-openapi: ## Write docs/openapi.json anew
-	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e the_document_in_docs
+openapi: ## Write docs/openapi.json, docs/asyncapi.json and docs/schemas anew
+	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e in_docs
 
 bench: build ## Measure, and print a table
 	$(CARGO) run --release --locked --package allocation-bench

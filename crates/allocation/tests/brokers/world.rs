@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use allocation_adapters::tls;
 use allocation_testing::brokers::Broker;
 use allocation_testing::program::{Program, command};
 use allocation_testing::servers::postgres_url;
@@ -80,6 +81,7 @@ impl World {
     fn at(url: String, folder: TempDir, broker: Box<dyn Broker>) -> Self {
         let mut environment = broker.environment();
         environment.push(("DATABASE_URL".into(), url));
+        tls::choose_ring();
         let (client, told) = (Client::new(), BTreeMap::new());
         Self { broker, environment, client, orders: 0, told, _folder: folder }
     }

@@ -1,5 +1,6 @@
 //! The whole way: the program as a process, real stores, a real Redis, and HTTP.
 
+mod alerts;
 mod api;
 mod books;
 mod changes;
@@ -16,6 +17,7 @@ mod import;
 mod keys;
 mod levels;
 mod locations;
+mod messages;
 mod movements;
 mod promising;
 mod queue;

@@ -429,7 +429,9 @@ fn could_take(units: &Value, product: &Value) -> bool {
     let (line, qty) = (&units["line"], units["qty"].as_u64().unwrap());
     // Whole, or in parts none of which is too small.
     let least = if line["split"] == false { qty } else { qty.min(line["min_split"].as_u64().unwrap()) };
-    let in_time = |batch: &Value| line["by"].as_str().is_none_or(|by| arrival(batch).as_str() <= by);
+    // Ready when it has arrived and is wanted; a `by` that was moved before `not_before` is kept by nothing.
+    let not_before = line["not_before"].as_str().unwrap_or_default();
+    let in_time = |batch: &Value| line["by"].as_str().is_none_or(|by| arrival(batch).as_str().max(not_before) <= by);
     let accepted = line["locations"].as_array();
     let is_accepted = |batch: &Value| accepted.is_none_or(|accepted| accepted.contains(&batch["location"]));
     // The parts of a line that may not go over locations are where the first of them is.

@@ -96,6 +96,14 @@ pub enum Retried {
     Kept(String),
 }
 
+/// The command that a message says, without having it handled.
+///
+/// # Errors
+/// When it says none: why.
+pub fn command(body: &[u8]) -> Result<Command, String> {
+    forms::message(body, &"".into()).map(|message| message.command)
+}
+
 /// What the domain said, in words of whoever sends messages.
 fn reason(rejection: &Rejection) -> String {
     match rejection {
