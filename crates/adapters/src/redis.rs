@@ -1,4 +1,4 @@
-//! Redis as an external message bus: channels, heard by who listens at the moment, and a [stream], which keeps what it is given.
+//! Redis as an external message bus: channels, heard by who listens at the moment, and a stream, which keeps what it is given.
 
 mod stream;
 

@@ -68,7 +68,8 @@ pub(crate) async fn run(config: &Config, sink: &str, range: Range) -> Result<usi
     let publishers: Vec<Arc<dyn EventPublisher>> = sinks.into_iter().filter_map(Sink::into_publisher).collect();
     let Some(publisher) = publishers.iter().find(|publisher| publisher.name() == sink) else {
         let names: Vec<&str> = publishers.iter().map(|publisher| publisher.name()).collect();
-        return Err(format!("no sink {sink:?} is configured; there are: {}", names.join(", ")).into());
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Err(format!("no sink {sink:?} is configured; those that are: {known}").into());
     };
     replay(store.log().as_ref(), publisher.as_ref(), range).await
 }
