@@ -72,6 +72,10 @@ impl ProductRepository for InMemory {
         Ok(wanted.skus.iter().filter_map(|sku| products.get(sku).cloned()).collect())
     }
 
+    async fn lock(&mut self, _: &[&Sku]) -> StoreResult<()> {
+        Ok(())
+    }
+
     async fn batches(&mut self, _: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
         Ok(Vec::new())
     }

@@ -19,6 +19,7 @@
 pub mod feed;
 pub mod group_commit;
 pub mod handlers;
+mod kept;
 pub mod message_bus;
 pub mod metrics;
 pub mod movements;

@@ -11,12 +11,13 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::handlers::{self, BatchReply, Reply, Verdict};
+use crate::kept::KeptProducts;
 use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
 use crate::ports::reader::Foresight;
 use crate::strand::Strand;
-use crate::unit_of_work::{UnitOfWork, Wanted};
+use crate::unit_of_work::{Committed, UnitOfWork, Wanted};
 use crate::usual::Usual;
 use crate::wire::Cause;
 
@@ -83,12 +84,14 @@ pub struct MessageBus<D> {
     metrics: Metrics,
     usual: Arc<Usual>,
     committed: watch::Sender<()>,
+    kept: KeptProducts,
 }
 
 impl<D: Database> MessageBus<D> {
     /// A bus over this store.
     pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
-        Self { database, clock, entropy, metrics, usual: Arc::default(), committed: watch::Sender::new(()) }
+        let (usual, committed, kept) = (Arc::default(), watch::Sender::new(()), KeptProducts::default());
+        Self { database, clock, entropy, metrics, usual, committed, kept }
     }
 
     /// The same with something else that holds for products that say nothing of it.
@@ -197,27 +200,63 @@ impl<D: Database> MessageBus<D> {
     }
 
     async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+        if let Some(verdicts) = self.from_memory(messages).await? {
+            return Ok(verdicts);
+        }
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
-        let mut verdicts = Vec::with_capacity(messages.len());
-        for message in messages {
-            uow.caused_by(&message.cause);
-            let mut verdict = once(message, &mut uow).await?;
-            if settle(&mut uow).await? {
-                handlers::refresh(&mut verdict, &uow);
-            }
-            verdicts.push(verdict);
-        }
-        if uow.commit().await? {
-            self.metrics.commits.inc();
-            self.committed.send_replace(());
+        let verdicts = handle_in(&mut uow, messages).await?;
+        let committed = uow.commit().await?;
+        self.kept.read(committed.at, self.clock.monotonic());
+        self.note(committed);
+        Ok(verdicts)
+    }
+
+    /// The same on products that are known from earlier units of work, instead of loading them; `None`: that does not serve, and nothing was done.
+    async fn from_memory(&self, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
+        let Some(products) = self.kept.take(messages, self.clock.monotonic()) else { return Ok(None) };
+        let verdicts = match self.with_known(products, messages).await {
+            Err(StoreError::Conflict(_)) => None,
+            decided => decided?,
+        };
+        if verdicts.is_some() {
+            self.kept.were_right();
+            self.metrics.from_memory.inc();
+        } else {
+            self.kept.were_of_no_use();
         }
         Ok(verdicts)
     }
 
+    async fn with_known(&self, products: Vec<Product>, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
+        let mut uow = self.open().await?;
+        if !uow.recall(products).await? {
+            return Ok(None);
+        }
+        let verdicts = handle_in(&mut uow, messages).await?;
+        if !verdicts.iter().all(Result::is_ok) || !uow.all_have_changed() {
+            return Ok(None);
+        }
+        self.note(uow.commit().await?);
+        Ok(Some(verdicts))
+    }
+
+    /// A unit of work has ended well.
+    fn note(&self, committed: Committed) {
+        self.kept.put(committed.products);
+        if committed.anything {
+            self.metrics.commits.inc();
+            self.committed.send_replace(());
+        }
+    }
+
+    async fn open(&self) -> StoreResult<UnitOfWork<D::Tx>> {
+        Ok(UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.usual.clone()))
+    }
+
     /// A unit of work with all that is wanted at hand, and in it done what is due (rule 13).
     async fn begin(&self, wanted: Wanted) -> StoreResult<UnitOfWork<D::Tx>> {
-        let mut uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.usual.clone());
+        let mut uow = self.open().await?;
         uow.load(wanted).await?;
         let due = uow.do_what_is_due().await?;
         let served = uow.served_by_the_day();
@@ -231,6 +270,20 @@ impl<D: Database> MessageBus<D> {
         }
         Ok(uow)
     }
+}
+
+/// Handles messages in order, each with all that follows from it.
+async fn handle_in<T: Transaction>(uow: &mut UnitOfWork<T>, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+    let mut verdicts = Vec::with_capacity(messages.len());
+    for message in messages {
+        uow.caused_by(&message.cause);
+        let mut verdict = once(message, uow).await?;
+        if settle(uow).await? {
+            handlers::refresh(&mut verdict, uow);
+        }
+        verdicts.push(verdict);
+    }
+    Ok(verdicts)
 }
 
 /// The store has failed a message: those after it have to wait.

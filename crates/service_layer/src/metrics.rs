@@ -32,6 +32,8 @@ pub struct Instruments {
     pub commands: Family<CommandLabels, Counter>,
     /// Units of work that changed something and are on disk.
     pub commits: Counter,
+    /// Units of work that loaded nothing, since their products were known from earlier ones.
+    pub from_memory: Counter,
     /// Units of work run again after a conflict.
     pub retries: Counter,
     /// Commands in one unit of work.
@@ -136,6 +138,7 @@ impl Default for Instruments {
             registry: Registry::default(),
             commands: Family::default(),
             commits: Counter::default(),
+            from_memory: Counter::default(),
             retries: Counter::default(),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             unit_of_work_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
@@ -161,6 +164,11 @@ impl Default for Instruments {
         let m = &metrics;
         registry.register("commands", "Commands answered", m.commands.clone());
         registry.register("commits", "Units of work that are on disk", m.commits.clone());
+        registry.register(
+            "units_of_work_from_memory",
+            "Units of work that loaded nothing, since their products were known from earlier ones",
+            m.from_memory.clone(),
+        );
         registry.register("retries", "Units of work run again after a conflict", m.retries.clone());
         registry.register("unit_of_work_commands", "Commands in one unit of work", m.batch_size.clone());
         registry.register_with_unit(

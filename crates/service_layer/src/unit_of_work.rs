@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetProduct};
 use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use time::OffsetDateTime;
 
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
@@ -140,8 +141,21 @@ pub struct UnitOfWork<T> {
     changed: bool,
 }
 
+/// What a unit of work came to.
+#[derive(Debug)]
+pub struct Committed {
+    /// Whether there was anything to write.
+    pub anything: bool,
+    /// When it was.
+    pub at: OffsetDateTime,
+    /// The products that were written, as they are in the store now.
+    pub products: Vec<Product>,
+}
+
 struct Tracked {
     product: Product,
+    /// Its version when it was brought to hand.
+    first_version: u64,
     /// Its version in the store.
     saved_version: u64,
     /// Events since it was last saved. They name every row that has changed, so nothing else keeps track of changes …
@@ -195,9 +209,29 @@ impl<T: Transaction> UnitOfWork<T> {
 
     fn track(&mut self, mut product: Product) {
         self.usual.tell(&mut product);
-        let saved_version = product.version();
-        let tracked = Tracked { product, saved_version, unsaved: Vec::new(), looked_over: BTreeSet::new() };
+        let version = product.version();
+        let (unsaved, looked_over) = (Vec::new(), BTreeSet::new());
+        let tracked = Tracked { product, first_version: version, saved_version: version, unsaved, looked_over };
         self.seen.insert(tracked.product.sku().clone(), tracked);
+    }
+
+    /// Brings products to hand that are known from an earlier unit of work, instead of loading them. `false` if something may be due of one of
+    /// them, which the store would have to be asked for.
+    pub async fn recall(&mut self, products: Vec<Product>) -> StoreResult<bool> {
+        for product in products {
+            self.track(product);
+        }
+        let may_serve = |product: &Product| !product.may_be_due() && !product.day_may_serve_queue();
+        if !self.seen.values().all(|tracked| may_serve(&tracked.product)) {
+            return Ok(false);
+        }
+        self.tx.lock(&self.seen.keys().collect::<Vec<_>>()).await?;
+        Ok(true)
+    }
+
+    /// Whether every product at hand was changed, so that the version of each is checked at the write.
+    pub fn all_have_changed(&self) -> bool {
+        self.seen.values().all(|tracked| tracked.product.version() > tracked.first_version)
     }
 
     /// Does what is due of loaded products (rule 13): holds whose time has come end, batches expire, and lines lose what does not keep long enough for
@@ -427,19 +461,22 @@ impl<T: Transaction> UnitOfWork<T> {
         Ok(())
     }
 
-    /// Writes everything and makes it last. `true` if there was anything to write.
-    pub async fn commit(mut self) -> StoreResult<bool> {
+    /// Writes everything and makes it last.
+    pub async fn commit(mut self) -> StoreResult<Committed> {
         self.write().await?;
         if !self.new_keys.is_empty() {
             self.tx.remember_keys(&self.new_keys).await?;
             self.changed = true;
         }
+        let at = self.tx.now();
         if self.changed {
             self.tx.commit().await?;
         } else {
             self.tx.end().await?;
         }
-        Ok(self.changed)
+        let written = self.seen.into_values().filter(|tracked| tracked.saved_version > tracked.first_version);
+        let products = written.map(|tracked| tracked.product).collect();
+        Ok(Committed { anything: self.changed, at, products })
     }
 }
 

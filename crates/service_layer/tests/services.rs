@@ -439,6 +439,10 @@ impl ProductRepository for GatedTransaction {
         self.tx.load(wanted).await
     }
 
+    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+        self.tx.lock(known).await
+    }
+
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
         self.tx.batches(named).await
     }

@@ -212,6 +212,10 @@ impl ProductRepository for FakeTransaction {
         Ok(wanted.skus.iter().filter_map(load).collect())
     }
 
+    async fn lock(&mut self, _: &[&Sku]) -> StoreResult<()> {
+        Ok(())
+    }
+
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
         let find = |(sku, reference): &(Sku, BatchRef)| {
             Some((sku.clone(), self.copy.products.get(sku)?.batches.get(reference)?.clone()))
@@ -306,8 +310,10 @@ impl ProductRepository for FakeTransaction {
             for (_, batch) in &change.batches {
                 row.batches.insert(batch.reference.clone(), (*batch).clone());
             }
-            for (_, line) in &change.lines {
-                row.lines.insert(line.key.clone(), (*line).clone());
+            for (change, line) in &change.lines {
+                if row.lines.insert(line.key.clone(), (*line).clone()).is_some() && *change == Change::Insert {
+                    return Err(StoreError::Conflict(format!("line {:?} is there", line.key)));
+                }
             }
         }
         Ok(())

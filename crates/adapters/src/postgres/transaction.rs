@@ -10,7 +10,7 @@ use allocation_service_layer::ports::database::{
 };
 use allocation_service_layer::verify::ProductBooks;
 use deadpool_postgres::Object;
-use futures_util::future::{TryFutureExt, try_join_all, try_join3};
+use futures_util::future::{join_all, join3};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -37,6 +37,8 @@ pub struct PostgresTransaction {
     options: Arc<PostgresOptions>,
     begun: bool,
     now: OffsetDateTime,
+    /// Locks that are taken before these are written.
+    locks: Vec<Statement>,
     /// Writes that are sent as one statement, together with the next query or with COMMIT.
     pending: Vec<Write>,
 }
@@ -44,20 +46,23 @@ pub struct PostgresTransaction {
 impl PostgresTransaction {
     pub(super) fn new(client: Object, options: Arc<PostgresOptions>) -> Self {
         let now = OffsetDateTime::UNIX_EPOCH;
-        Self { client: Some(client), options, begun: false, now, pending: Vec::new() }
+        Self { client: Some(client), options, begun: false, now, locks: Vec::new(), pending: Vec::new() }
     }
 
-    /// Sends BEGIN if that was not done yet, the pending writes, these statements, and COMMIT if asked to, one behind the other without
+    /// Sends BEGIN if that was not done yet, pending locks and writes, these statements, and COMMIT if asked to, one behind the other without
     /// waiting for answers in between. They are carried out in this order; after the first that fails, the server refuses the others and
     /// turns COMMIT into a rollback. Answers with the rows of the statements.
     async fn pipeline(&mut self, statements: Vec<Statement>, commit: bool) -> StoreResult<Vec<Vec<Row>>> {
         let begin = !std::mem::replace(&mut self.begun, true);
+        let mut sent = std::mem::take(&mut self.locks);
         let writes = std::mem::take(&mut self.pending);
-        let write = (!writes.is_empty()).then(|| combined(writes));
+        sent.extend((!writes.is_empty()).then(|| combined(writes)));
+        let unasked = sent.len();
+        sent.extend(statements);
         let client = self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))?;
         // Known statements cost nothing here; a new one costs a round trip, once for each connection.
-        let mut prepared = Vec::with_capacity(statements.len() + 1);
-        for statement in write.iter().chain(&statements) {
+        let mut prepared = Vec::with_capacity(sent.len());
+        for statement in &sent {
             let handle = client.prepare_cached(&statement.sql).await.map_err(store_error)?;
             prepared.push((handle, &statement.params));
         }
@@ -68,8 +73,12 @@ impl PostgresTransaction {
             client.query(statement, &params).await
         });
         let commit = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
-        let ((), mut rows, ()) = try_join3(begin, try_join_all(queries), commit).map_err(store_error).await?;
-        Ok(rows.split_off(usize::from(write.is_some())))
+        // All answers are waited for: the first that is an error says what is wrong, those behind it that something is.
+        let (begun, answers, committed) = join3(begin, join_all(queries), commit).await;
+        begun.map_err(store_error)?;
+        let mut rows = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(store_error)?;
+        committed.map_err(store_error)?;
+        Ok(rows.split_off(unasked))
     }
 
     async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
@@ -149,7 +158,12 @@ impl Transaction for PostgresTransaction {
 
     async fn commit(mut self) -> StoreResult<()> {
         if self.begun || !self.pending.is_empty() {
-            self.pipeline(Vec::new(), true).await?;
+            let committed = self.pipeline(Vec::new(), true).await;
+            // COMMIT came behind what the server said no to, and has ended the transaction: the connection is good.
+            if matches!(committed, Err(StoreError::Conflict(_))) {
+                self.client = None;
+            }
+            committed?;
         }
         self.client = None;
         Ok(())
@@ -246,6 +260,14 @@ impl ProductRepository for PostgresTransaction {
             }
         }
         Ok(products.into_values().collect())
+    }
+
+    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+        for some in known.chunks(self.options.lock_skus.max(1)) {
+            let sql = "SELECT FROM products p WHERE p.sku = ANY($1::text[]) ORDER BY p.sku FOR NO KEY UPDATE";
+            self.locks.push(Statement::new(sql, vec![texts(some.iter().map(|sku| sku.as_str()))]));
+        }
+        Ok(())
     }
 
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {

@@ -17,7 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::reader::books;
 use super::{
-    BATCH, LINE, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements, named_units,
+    BATCH, LINE, NEWEST, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements, named_units,
     product, store_error, waiting, walk,
 };
 use crate::rows::{self, damaged, number};
@@ -318,6 +318,15 @@ impl ProductRepository for SqliteTransaction {
             }
         }
         Ok(products.into_values().collect())
+    }
+
+    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+        // All is locked already; what is written has to be chained on.
+        for sku in known {
+            let newest = all(&self.connection, NEWEST, [sku.as_str()], |row| Newest::at(row, 0))?;
+            self.newest.extend(newest.into_iter().map(|newest| ((*sku).clone(), newest)));
+        }
+        Ok(())
     }
 
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {

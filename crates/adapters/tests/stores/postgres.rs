@@ -211,3 +211,24 @@ async fn more_products_than_one_locking_statement_may_name_are_locked_all_the_sa
     let lines: Vec<(&str, u64)> = skus.iter().map(|of| (of.as_str(), 1)).collect();
     bus.handle(message(allocate("o", &lines))).await.expect("the store works").expect("a promise");
 }
+
+/// The transaction ended with the COMMIT behind what was refused.
+#[tokio::test]
+async fn a_product_that_was_not_as_it_was_remembered_costs_no_connection() {
+    let (fixture, client) = with_client().await;
+    let (one, other) = (fixture.bus(), fixture.bus());
+    let backends = async || -> Vec<i32> {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'allocation'
+                   AND datname = current_database() ORDER BY pid";
+        client.query(sql, &[]).await.expect("a query").iter().map(|row| row.get(0)).collect()
+    };
+    one.handle(message(create_batch("b", "A", 10, None))).await.expect("the store works").expect("a batch");
+    let before = backends().await;
+    for n in 0..3 {
+        for (name, bus) in [("one", &one), ("other", &other)] {
+            let order = message(allocate(&format!("{name}-{n}"), &[("A", 1)]));
+            bus.handle(order).await.expect("the store works").expect("a promise");
+        }
+    }
+    assert_eq!(backends().await, before);
+}

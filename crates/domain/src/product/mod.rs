@@ -159,6 +159,14 @@ impl Product {
         }
     }
 
+    /// Makes of it what a store would load at this time: without lines, and without batches that have nothing left. Its events were taken.
+    pub fn begin_anew(&mut self, now: OffsetDateTime) {
+        self.lines.clear();
+        self.batches.retain(Batch::is_open);
+        self.now = now.max(self.changed_at);
+        self.calendar = Calendar::new(self.now.date());
+    }
+
     /// Takes batches into memory that have nothing left and are named by the work at hand all the same.
     pub fn remember_batches(&mut self, batches: impl IntoIterator<Item = Batch>) {
         self.batches.extend(batches);

@@ -64,6 +64,10 @@ pub trait ProductRepository: Send {
     /// batches that are named. What does not exist is left out.
     fn load(&mut self, wanted: &Selection) -> impl Future<Output = StoreResult<Vec<Product>>> + Send;
 
+    /// Locks these products, in byte order, for whoever knows them from an earlier transaction: reads nothing. Whether they are still as they were then is
+    /// checked by [`ProductRepository::save`]. A store may send this together with its writes.
+    fn lock(&mut self, known: &[&Sku]) -> impl Future<Output = StoreResult<()>> + Send;
+
     /// These batches of products that are locked, whether or not anything is left in them. What does not exist is left out.
     fn batches(&mut self, named: &[(Sku, BatchRef)]) -> impl Future<Output = StoreResult<Vec<(Sku, Batch)>>> + Send;
 
@@ -100,8 +104,8 @@ pub trait ProductRepository: Send {
     /// Replaces all that is stored of a product, noted balances too, but for its events, by this: it has all its batches and lines at hand.
     fn replace(&mut self, product: &Product) -> impl Future<Output = StoreResult<()>> + Send;
 
-    /// Writes what has changed. The product's stored version must still be `saved_version`, else [`StoreError::Conflict`]: now, or from
-    /// the next query or the commit, since a store may send its writes together with those.
+    /// Writes what has changed. The product's stored version must still be `saved_version`, and lines that are new must not be there, else
+    /// [`StoreError::Conflict`]: now, or from the next query or the commit, since a store may send its writes together with those.
     fn save(&mut self, changes: &[ProductChanges<'_>]) -> impl Future<Output = StoreResult<()>> + Send;
 }
 

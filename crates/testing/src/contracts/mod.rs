@@ -4,6 +4,7 @@ mod dead_letters;
 mod event_log;
 mod histories;
 mod keys;
+mod memory;
 mod movements;
 mod reader;
 mod repository;
@@ -30,6 +31,7 @@ pub use dead_letters::*;
 pub use event_log::*;
 pub use histories::*;
 pub use keys::*;
+pub use memory::*;
 pub use movements::*;
 pub use reader::*;
 pub use repository::*;
@@ -133,6 +135,13 @@ macro_rules! store_contract {
             two_racing_for_the_last_units_never_promise_one_twice,
             many_racing_on_many_products_never_deadlock_for_good,
             a_large_cut_goes_on_in_steps_until_it_is_done,
+            orders_for_known_products_load_nothing_and_are_promised_as_ever,
+            what_another_copy_has_changed_is_noticed,
+            nobody_is_refused_for_what_was_so_before,
+            an_order_that_is_known_is_answered_as_it_is_for_known_products_too,
+            a_message_about_a_known_product_acts_once,
+            a_hold_on_a_known_product_ends_at_its_second,
+            a_known_product_has_the_time_of_the_store,
             the_feed_has_every_event_once_and_each_products_in_order,
             the_feed_is_read_in_pages,
             a_sink_goes_on_where_it_was,

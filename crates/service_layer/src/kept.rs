@@ -1,0 +1,120 @@
+//! Products kept between units of work: saves loading them again, a round trip and most reading of the store.
+//!
+//! Nothing rests on a kept product being as the store has it: the version is checked at the write, and whoever was wrong begins again with what
+//! is loaded. So only what is certain to be written may be decided on it: orders for new lines that are promised or queued at once. A refusal, a line
+//! that may be known, whatever is due or asks the store for more is for what was loaded.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use allocation_domain::{Command, Product, Sku};
+use lru::LruCache;
+use time::OffsetDateTime;
+
+use crate::message_bus::Message;
+
+/// The most products that are kept.
+const MOST: NonZeroUsize = NonZeroUsize::new(10_000).expect("more than none");
+
+/// A product with more open batches than this is not kept: it would take more memory than it saves work.
+const MOST_BATCHES: usize = 64;
+
+/// For how long our own watch is believed before the store is asked for the time again.
+const ON_OUR_WATCH: time::Duration = time::Duration::seconds(10);
+
+/// The longest run of units of work in which kept products are not tried, after they were of no use again and again.
+const LONGEST_REST: u32 = 64;
+
+/// What is kept of earlier units of work.
+pub(crate) struct KeptProducts(Mutex<Kept>);
+
+struct Kept {
+    products: LruCache<Sku, Product>,
+    /// What the store's clock said last, and our own watch then.
+    read: Option<(OffsetDateTime, Duration)>,
+    /// In how many units of work not to try.
+    resting: u32,
+    /// How many that is after the next time they are of no use.
+    next_rest: u32,
+}
+
+impl Default for KeptProducts {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { products: LruCache::new(MOST), read: None, resting: 0, next_rest: 1 }))
+    }
+}
+
+impl KeptProducts {
+    /// Takes out all products that these commands are about, at the present time; none unless all of them are there and may serve. `watch` is our own
+    /// monotonic clock.
+    pub(crate) fn take(&self, messages: &[Message], watch: Duration) -> Option<Vec<Product>> {
+        let orders = || messages.iter().map(|message| &message.command);
+        if !orders().all(may_be_decided) {
+            return None;
+        }
+        let mut kept = self.lock();
+        if kept.resting > 0 {
+            kept.resting -= 1;
+            return None;
+        }
+        let (read, then) = kept.read?;
+        let passed = signed(watch) - signed(then);
+        if passed > ON_OUR_WATCH {
+            return None;
+        }
+        let skus = || orders().filter_map(|order| if let Command::Allocate(order) = order { Some(order) } else { None });
+        let skus = || skus().flat_map(|order| order.lines().iter().map(|line| &line.sku));
+        if !skus().all(|sku| kept.products.contains(sku)) {
+            return None;
+        }
+        let mut taken: Vec<Product> = skus().filter_map(|sku| kept.products.pop(sku)).collect();
+        for product in &mut taken {
+            product.begin_anew(read + passed);
+        }
+        Some(taken)
+    }
+
+    /// Keeps these, which are as the store has them.
+    pub(crate) fn put(&self, products: impl IntoIterator<Item = Product>) {
+        let mut kept = self.lock();
+        for mut product in products {
+            // Drops its lines, which nobody needs meanwhile.
+            product.begin_anew(product.now());
+            if product.batches().len() <= MOST_BATCHES {
+                kept.products.put(product.sku().clone(), product);
+            }
+        }
+    }
+
+    /// The store's clock was read.
+    pub(crate) fn read(&self, now: OffsetDateTime, watch: Duration) {
+        self.lock().read = Some((now, watch));
+    }
+
+    /// They were as the store has them.
+    pub(crate) fn were_right(&self) {
+        self.lock().next_rest = 1;
+    }
+
+    /// They were of no use, and the work has to be done again; so leave them alone for a while if that happens again and again: where another
+    /// copy wants the same products, or where most is refused.
+    pub(crate) fn were_of_no_use(&self) {
+        let mut kept = self.lock();
+        kept.resting = kept.next_rest - 1;
+        kept.next_rest = (kept.next_rest * 2).min(LONGEST_REST);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a command may be decided without asking the store. A hold needs the store's own clock.
+fn may_be_decided(command: &Command) -> bool {
+    matches!(command, Command::Allocate(order) if order.hold.is_none())
+}
+
+fn signed(watch: Duration) -> time::Duration {
+    time::Duration::try_from(watch).unwrap_or(time::Duration::MAX)
+}
