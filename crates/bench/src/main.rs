@@ -12,7 +12,8 @@
 //! - *a control*: the same, in [`controls`].
 //! - *a goal*: its line in [`report::goals`], which finds figures by the names that measurements give them.
 //!
-//! `FULL=1` measures everything, `ROUNDS` says how often, `SECONDS_EACH` how long, and `ONLY` names a part of the groups to run.
+//! `FULL=1` measures everything, `ROUNDS` says how often, `SECONDS_EACH` how long, `ONLY` names a part of the groups to run, and
+//! `BEFORE` an earlier state of the program to compare it with.
 
 mod checks;
 mod controls;
@@ -57,6 +58,7 @@ type Group = for<'a> fn(&'a mut Bench) -> Pin<Box<dyn Future<Output = Outcome<()
 
 /// What is measured, in this order.
 const GROUPS: &[(&str, Group)] = &[
+    ("before", |bench| Box::pin(subjects::before::run(bench))),
     ("throughput", |bench| Box::pin(subjects::throughput::run(bench))),
     ("sold-out", |bench| Box::pin(subjects::sold_out::run(bench))),
     ("copies", |bench| Box::pin(subjects::copies::run(bench))),
@@ -64,6 +66,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", |bench| Box::pin(subjects::latency::run(bench))),
     ("overload", |bench| Box::pin(subjects::overload::run(bench))),
     ("import", |bench| Box::pin(subjects::import::run(bench))),
+    ("brokers", |bench| Box::pin(subjects::brokers::run(bench))),
     ("reads", |bench| Box::pin(subjects::reads::run(bench))),
     ("growth", |bench| Box::pin(subjects::growth::run(bench))),
     ("cancelled", |bench| Box::pin(subjects::cancelled::run(bench))),
@@ -79,7 +82,9 @@ fn main() -> ExitCode {
         None => bench(),
         Some((name, rest)) if name == hidden::OPEN_LOOP => load::open_loop::main(rest).map(|()| true),
         Some((name, [file])) if name == hidden::WEB_STACK => controls::web_stack::main(Path::new(file)).map(|()| true),
-        Some(_) => Err("takes no arguments; FULL, ROUNDS, SECONDS_EACH and ONLY come from the environment".into()),
+        Some(_) => {
+            Err("takes no arguments; FULL, ROUNDS, SECONDS_EACH, ONLY and BEFORE come from the environment".into())
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -11,6 +11,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// How long one run takes.
     pub(crate) seconds: u64,
+    /// An earlier state of the program to compare it with.
+    pub(crate) before: Option<String>,
     only: Option<String>,
 }
 
@@ -27,7 +29,7 @@ impl Options {
         let full = text("FULL").is_some_and(|value| value != "0");
         let seconds = number("SECONDS_EACH", if full { 8 } else { 2 })?;
         let rounds = usize::try_from(number("ROUNDS", 3)?)?;
-        Ok(Self { full, rounds, seconds, only: text("ONLY") })
+        Ok(Self { full, rounds, seconds, before: text("BEFORE"), only: text("ONLY") })
     }
 
     /// How often what takes long is gone through.

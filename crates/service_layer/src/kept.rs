@@ -63,7 +63,8 @@ impl KeptProducts {
         if passed > ON_OUR_WATCH {
             return None;
         }
-        let skus = || orders().filter_map(|order| if let Command::Allocate(order) = order { Some(order) } else { None });
+        let skus =
+            || orders().filter_map(|order| if let Command::Allocate(order) = order { Some(order) } else { None });
         let skus = || skus().flat_map(|order| order.lines().iter().map(|line| &line.sku));
         if !skus().all(|sku| kept.products.contains(sku)) {
             return None;

@@ -52,6 +52,8 @@ pub struct Instruments {
     pub lag: Family<SinkLabels, Gauge<u64, AtomicU64>>,
     /// Age in seconds of the oldest event that a sink has not seen yet.
     pub lag_seconds: Family<SinkLabels, Gauge<f64, AtomicU64>>,
+    /// How old the oldest event of a page was when a sink had the page, in seconds: from the change to the broker.
+    pub delivery_seconds: Family<SinkLabels, Histogram>,
     /// Whether a sink has no room for more events.
     pub full: Family<SinkLabels, Gauge>,
     /// Events that a broker took and had no queue for, by sink.
@@ -148,6 +150,7 @@ impl Default for Instruments {
             delivery_failures: Family::default(),
             lag: Family::default(),
             lag_seconds: Family::default(),
+            delivery_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 1.5, 24))),
             full: Family::default(),
             unrouted: Family::default(),
             feed_readers: Gauge::default(),
@@ -187,6 +190,12 @@ impl Default for Instruments {
             "Age of the oldest event that a sink has not seen yet",
             Unit::Seconds,
             m.lag_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "delivery",
+            "Age of the oldest event of a page when a sink had the page",
+            Unit::Seconds,
+            m.delivery_seconds.clone(),
         );
         registry.register("sink_full", "1 when a sink has no room for more events", m.full.clone());
         registry.register("unrouted_events", "Events that no queue of a broker wanted", m.unrouted.clone());

@@ -194,6 +194,7 @@ impl Relay {
             Sink::Publisher(publisher) => publisher.publish(&page).await?,
             Sink::Mail(notifications) => self.mail(notifications.as_ref(), &page).await?,
         }
+        self.metrics.delivery_seconds.get_or_create(&SinkLabels { sink: name }).observe(self.age(page.first()));
         self.log.advance(name, last.position).await.map_err(failed)?;
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
         Ok(page.len())

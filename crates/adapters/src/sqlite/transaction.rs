@@ -17,8 +17,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::reader::books;
 use super::{
-    BATCH, LINE, NEWEST, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements, named_units,
-    product, store_error, waiting, walk,
+    BATCH, LINE, NEWEST, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements,
+    named_units, product, store_error, waiting, walk,
 };
 use crate::rows::{self, damaged, number};
 

@@ -9,7 +9,8 @@ use crate::load::{Request, Skus};
 use crate::options::Options;
 use crate::store::On;
 use crate::subjects::{
-    cancelled, copies, cost, cut, growth, import, latency, lone, overload, sold_out, start, syncs, throughput,
+    before, brokers, cancelled, copies, cost, cut, growth, import, latency, lone, overload, sold_out, start, syncs,
+    throughput,
 };
 
 /// Which side of a number is good.
@@ -77,6 +78,13 @@ pub(crate) fn all(figures: &Figures, options: &Options) -> Vec<Goal> {
     let mut goals = Goals { figures, goals: Vec::new() };
     against_the_limit(&mut goals);
     against_pgbench(&mut goals);
+    if let Some(earlier) = &options.before {
+        for (on, load) in On::BOTH.into_iter().flat_map(|on| before::LOADS.map(|load| (on, load))) {
+            let (now, earlier) = (before::figure(on, load, None), before::figure(on, load, Some(earlier)));
+            // One allocation may cost a tenth more than before at most.
+            goals.ratio(format!("{now} : {earlier}"), &now, &earlier, 1.0 / 1.1);
+        }
+    }
     for on in On::BOTH {
         let subject = |skus| throughput::figure(on, PUT, skus, 256);
         let what = format!("{}, one SKU : 1,000 SKUs, 256 connections", on.name());
@@ -84,6 +92,13 @@ pub(crate) fn all(figures: &Figures, options: &Options) -> Vec<Goal> {
         let what = format!("{}, 1,000 connections : 256", on.name());
         goals.ratio(what, &cost::rate(on), &cost::rate_of_fewer(on), 0.9);
         goals.ratio(format!("{}, import : B", on.name()), &import::figure(on), &import::control(on), 0.7);
+        for (broker, _, least) in brokers::BROKERS {
+            let (consumed, control) = (brokers::consumed(on, broker), brokers::control(on, broker));
+            goals.ratio(format!("{consumed} : B"), &consumed, &control, 0.7);
+            let relayed = brokers::relayed(on, broker);
+            goals.add(relayed.clone(), figures.spread(&relayed), "events/s", Bound::AtLeast(least));
+            goals.most(&brokers::delay(on, broker), "ms", 50.0);
+        }
         goals.ratio(
             format!("{}, refusing what is sold out : C", on.name()),
             &sold_out::figure(on),

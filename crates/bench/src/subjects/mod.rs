@@ -1,5 +1,7 @@
 //! The program, measured: one file for each question.
 
+pub(crate) mod before;
+pub(crate) mod brokers;
 pub(crate) mod cancelled;
 pub(crate) mod copies;
 pub(crate) mod cost;
