@@ -42,8 +42,8 @@ async fn try_histories<S: Store>(fixture: Fixture<S>) {
     let usual = Usual { time_zones: TimeZones::new(TimeZone::UTC, elsewhere.into()), ..Usual::default() };
     let (bus, runtime) = (fixture.bus().with_usual(usual), tokio::runtime::Handle::current());
     let tried = tokio::task::spawn_blocking(move || {
-        // Somewhere on the way everything there is leaves the log.
-        runner.run(&(steps::steps(2, 1..36), 0..36_usize), |(history, archived)| {
+        // Of one in four, somewhere on the way, everything that there is leaves the log, with what is left of those before it.
+        runner.run(&(steps::steps(2, 1..36), 0..72_usize), |(history, archived)| {
             let world = World(worlds.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
             runtime.block_on(try_history(&fixture, &bus, world, &history, archived))
         })
