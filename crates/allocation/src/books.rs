@@ -59,11 +59,12 @@ fn show(findings: &Findings) {
         println!("{difference}");
     }
     println!(
-        "{} products, {} batches, {} lines, {} events: {} units allocated, {} held, {} backordered; {}",
+        "{} products, {} batches, {} lines, {} events{}: {} units allocated, {} held, {} backordered; {}",
         findings.products,
         findings.batches,
         findings.lines,
         findings.events,
+        if findings.archived > 0 { format!(" and {} archived ones", findings.archived) } else { String::new() },
         findings.allocated,
         findings.held,
         findings.backordered,

@@ -7,9 +7,11 @@ use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_entrypoints::consumer::Consumer;
+use allocation_service_layer::archive::Archivist;
 use allocation_service_layer::group_commit::{Commands, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::archive::Archive;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::{self, StoreResult};
 use allocation_service_layer::ports::dead_letters::DeadLetters;
@@ -129,6 +131,20 @@ impl Store {
             StoreKind::Sqlite(store) => Arc::new(store.clone()),
             StoreKind::Postgres(store) => Arc::new(store.clone()),
         }
+    }
+
+    pub(crate) fn archive(&self) -> Arc<dyn Archive> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// What takes old events out of the log.
+    pub(crate) fn archivist(&self) -> Archivist {
+        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        let holder = entropy.uuid(clock.now()).to_string();
+        Archivist { log: self.log(), archive: self.archive(), clock, metrics, holder }
     }
 
     pub(crate) fn housekeeping(&self) -> Arc<dyn Housekeeping> {

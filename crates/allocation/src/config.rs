@@ -12,6 +12,7 @@ use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::ports::database::KeyOf;
+use allocation_service_layer::sinks::Begin;
 use allocation_service_layer::{TimeZones, Usual};
 use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
@@ -102,6 +103,16 @@ const VARIABLES: &[Variable] = &[
     plain("TIME_ZONES", "", "Time zones of other locations, such as auckland=Pacific/Auckland,lima=America/Lima"),
     plain("KEY_HOURS", "24", "For how long an Idempotency-Key is remembered at least"),
     plain("INBOX_DAYS", "30", "For how long the id of a message is remembered at least"),
+    plain(
+        "EVENT_DAYS",
+        "",
+        "After how many days events that every sink has seen are taken out of the log; without it they are kept for ever",
+    ),
+    plain(
+        "SINKS_BEGIN",
+        "mail=now",
+        "Where in the log a sink begins that is new: beginning or now; by name, as metrics call it, or for all others: now,nats=beginning",
+    ),
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
     plain(
         "LOG",
@@ -142,6 +153,23 @@ pub(crate) struct Parts {
     pub(crate) consumer: bool,
 }
 
+/// The sinks that can be configured, as metrics call them.
+const SINKS: [&str; 5] = ["redis", "redis-stream", "nats", "rabbitmq", "mail"];
+
+/// Where in the log sinks begin that are new.
+#[derive(Debug, Default)]
+pub(crate) struct Begins {
+    named: BTreeMap<String, Begin>,
+    others: Begin,
+}
+
+impl Begins {
+    /// Where the sink of this name does.
+    pub(crate) fn of(&self, sink: &str) -> Begin {
+        self.named.get(sink).copied().unwrap_or(self.others)
+    }
+}
+
 /// What the program works with.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -170,6 +198,9 @@ pub(crate) struct Config {
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
     pub(crate) keep_keys: [(KeyOf, Duration); 2],
+    /// For how long events are kept at least; none: for ever.
+    pub(crate) keep_events: Option<Duration>,
+    pub(crate) begin: Begins,
     pub(crate) usual: Usual,
     pub(crate) log: String,
     given: BTreeMap<&'static str, String>,
@@ -248,6 +279,11 @@ impl Config {
                 (KeyOf::Request, Duration::from_hours(values.number("KEY_HOURS", 1, 8_760)? as u64)),
                 (KeyOf::Message, Duration::from_hours(values.number("INBOX_DAYS", 1, 3_650)? as u64 * 24)),
             ],
+            keep_events: match values.given("EVENT_DAYS") {
+                Some(_) => Some(Duration::from_hours(values.number("EVENT_DAYS", 1, 36_500)? as u64 * 24)),
+                None => None,
+            },
+            begin: values.begins()?,
             log: values.text("LOG").to_owned(),
             given: values.0,
         })
@@ -330,6 +366,28 @@ impl Values {
             }
         }
         Ok(TimeZones::new(zone("TIME_ZONE", self.text("TIME_ZONE"))?, elsewhere))
+    }
+
+    fn begins(&self) -> Result<Begins, BadVariable> {
+        let bad = |why| BadVariable::new("SINKS_BEGIN", why);
+        let mut begins = Begins::default();
+        for part in self.text("SINKS_BEGIN").split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (sink, name) =
+                part.split_once('=').map_or((None, part), |(sink, name)| (Some(sink.trim()), name.trim()));
+            let known = Begin::ALL.into_iter().find(|begin| begin.name() == name);
+            let begin =
+                known.ok_or_else(|| bad("must be beginning or now, or like nats=now, with commas between several"))?;
+            match sink {
+                None => begins.others = begin,
+                Some(sink) if SINKS.contains(&sink) => drop(begins.named.insert(sink.to_owned(), begin)),
+                Some(_) => {
+                    return Err(bad(
+                        "names a sink that there is not; there are redis, redis-stream, nats, rabbitmq, mail",
+                    ));
+                }
+            }
+        }
+        Ok(begins)
     }
 
     fn database(&self) -> Result<Database, BadVariable> {
@@ -499,6 +557,10 @@ mod tests {
             ("REDIS_STREAM", "without a Redis"),
             ("SMTP_URL", "http://mail"),
             ("INBOX_DAYS", "0"),
+            ("EVENT_DAYS", "0"),
+            ("EVENT_DAYS", "some"),
+            ("SINKS_BEGIN", "yesterday"),
+            ("SINKS_BEGIN", "kafka=now"),
             ("LISTEN", "5005"),
             ("WEB", "maybe"),
             ("WEBHOOK_PRIVATE", "maybe"),
@@ -513,6 +575,15 @@ mod tests {
         ] {
             assert_eq!(config(&[(name, value)]).unwrap_err().variable, name, "{value}");
         }
+    }
+
+    #[test]
+    fn a_sink_begins_as_it_is_said_of_it_or_of_all() {
+        let begin = |text: &str, sink: &str| config(&[("SINKS_BEGIN", text)]).unwrap().begin.of(sink);
+        assert_eq!((begin("", "nats"), begin("", "mail")), (Begin::WithFirst, Begin::WithNext));
+        assert_eq!((begin("now", "nats"), begin("now", "mail")), (Begin::WithNext, Begin::WithNext));
+        let some = "now, nats=beginning,mail = beginning";
+        assert_eq!(["nats", "mail", "redis"].map(|sink| begin(some, sink).name()), ["beginning", "beginning", "now"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The program and nothing else: reads the configuration, puts the parts together, and runs what it is told to.
 
+mod archive;
 mod books;
 mod bootstrap;
 mod config;
@@ -8,6 +9,7 @@ mod health;
 mod import;
 mod replay;
 mod serve;
+mod sinks;
 mod telemetry;
 
 use std::path::PathBuf;
@@ -82,6 +84,23 @@ enum Events {
         /// The last event: its position, or an instant
         #[arg(long)]
         to: Bound,
+    },
+    /// Take old events that every sink has seen out of the log; the books are kept
+    Archive {
+        /// Those before this: so many days ago, or an instant such as 2011-01-02T03:04:05Z
+        #[arg(long)]
+        before: archive::Before,
+        /// Append them to this file first, a line of JSON for each
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+    /// Show how far each sink and webhook has seen the log
+    Sinks,
+    /// Forget a sink that is no more, so that it keeps nothing in the log
+    Forget {
+        /// The sink, as `events sinks` shows it
+        #[arg(long)]
+        sink: String,
     },
 }
 
@@ -178,6 +197,11 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
             let published = replay::run(config, sink, Range { from: *from, to: *to }).await?;
             println!("published {published} events again");
         }
+        Subcommands::Events(Events::Archive { before, to }) => {
+            println!("{}", archive::run(config, *before, to.as_deref()).await?);
+        }
+        Subcommands::Events(Events::Sinks) => sinks::show(config).await?,
+        Subcommands::Events(Events::Forget { sink }) => sinks::forget(config, sink).await?,
         Subcommands::Verify => return books::verify(config).await,
         Subcommands::Repair { apply } => return books::repair(config, *apply).await,
         Subcommands::DeadLetters(what) => return dead_letters::run(config, what).await,

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::Failure;
 use crate::bootstrap::Store;
 use crate::config::Config;
-use crate::serve::sinks;
+use crate::serve::configured_sinks;
 
 /// How many events are read and published in one go.
 const PAGE: usize = 1_000;
@@ -64,7 +64,7 @@ impl Range {
 /// Publishes a range to a sink that is configured, and says how many events that were.
 pub(crate) async fn run(config: &Config, sink: &str, range: Range) -> Result<usize, Failure> {
     let store = Store::open_migrated(config).await?;
-    let sinks = sinks(config, &store.ambient.metrics)?;
+    let sinks = configured_sinks(config, &store.ambient.metrics)?;
     let publishers: Vec<Arc<dyn EventPublisher>> = sinks.into_iter().filter_map(Sink::into_publisher).collect();
     let Some(publisher) = publishers.iter().find(|publisher| publisher.name() == sink) else {
         let names: Vec<&str> = publishers.iter().map(|publisher| publisher.name()).collect();
@@ -99,7 +99,10 @@ async fn replay(log: &dyn EventLog, publisher: &dyn EventPublisher, range: Range
                 Bound::Instant(_) => page.events.first().is_none_or(|oldest| range.has(oldest) != Some(false)),
             };
             if is_lost {
-                return Err(format!("events up to position {} are no longer kept", page.kept_after).into());
+                let first = page.kept_after + 1;
+                return Err(
+                    format!("events before position {first} were archived, and can't be published again").into()
+                );
             }
         }
         let Some(end) = page.events.last() else { return Ok(told) };
@@ -176,6 +179,17 @@ mod tests {
             let refused = replayed(&fixture, from, to).await.unwrap_err();
             assert!(refused.contains(complaint), "{from}..{to}: {refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_range_of_which_the_beginning_was_archived_is_refused() {
+        let fixture = store(9).await;
+        fixture.store.advance("a sink", 4).await.unwrap();
+        fixture.archive().await;
+        let refused = replayed(&fixture, "4", "9").await.unwrap_err();
+        assert_eq!(refused, "events before position 5 were archived, and can't be published again");
+        assert_eq!(replayed(&fixture, "5", "7").await.unwrap(), [5, 6, 7]);
+        assert!(replayed(&fixture, "1999-01-01T00:00:00Z", "2999-01-01T00:00:00Z").await.is_err());
     }
 
     #[tokio::test]

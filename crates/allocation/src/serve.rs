@@ -16,8 +16,11 @@ use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, WebParts};
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::database::StoreResult;
+use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::webhooks::WebhookSender;
 use allocation_service_layer::relay::{Relay, Sink};
+use allocation_service_layer::sinks;
 use allocation_service_layer::sweeper::Sweeper;
 use allocation_service_layer::webhooks::{Delivery, Hooks};
 use axum::serve::ListenerExt;
@@ -51,7 +54,8 @@ impl Parts {
 pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let store = Store::open_migrated(config).await?;
-    let sinks = sinks(config, &store.ambient.metrics)?;
+    let sinks = configured_sinks(config, &store.ambient.metrics)?;
+    introduce(config, store.log().as_ref(), &sinks).await?;
     let lane = store.start_lane(config.limits)?;
     let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
     let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
@@ -94,6 +98,13 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         let stop = stop.clone();
         tasks.spawn(async move {
             sweeper.run(stop).await;
+            Ok(())
+        });
+    }
+    if let Some(age) = config.keep_events.filter(|_| parts.web || parts.relay) {
+        let (archivist, stop) = (store.archivist(), stop.clone());
+        tasks.spawn(async move {
+            archivist.run(age, stop).await;
             Ok(())
         });
     }
@@ -181,7 +192,7 @@ fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
 }
 
 /// Where events go, as configured.
-pub(crate) fn sinks(config: &Config, metrics: &Metrics) -> Result<Vec<Sink>, BadVariable> {
+pub(crate) fn configured_sinks(config: &Config, metrics: &Metrics) -> Result<Vec<Sink>, BadVariable> {
     let mut sinks = Vec::new();
     if let Some(url) = &config.redis {
         let redis = RedisPublisher::new(reveal(url)).map_err(|error| BadVariable::new("REDIS_URL", error))?;
@@ -206,6 +217,12 @@ pub(crate) fn sinks(config: &Config, metrics: &Metrics) -> Result<Vec<Sink>, Bad
         sinks.push(Sink::Mail(Arc::new(mail.map_err(|error| BadVariable::new("SMTP_URL", error))?)));
     }
     Ok(sinks)
+}
+
+/// Makes known those sinks that are new, before anything happens that they are to see.
+pub(crate) async fn introduce(config: &Config, log: &dyn EventLog, sinks: &[Sink]) -> StoreResult<()> {
+    let named = sinks.iter().map(|sink| (sink.name(), config.begin.of(sink.name())));
+    sinks::introduce(log, named).await
 }
 
 /// What sends events to webhooks.

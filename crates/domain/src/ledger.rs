@@ -25,7 +25,7 @@ pub struct Ledger {
     /// Locations of which `LowStock` was raised last.
     pub low: BTreeSet<Location>,
     /// Holds of which some placements, but not all, are confirmed: the units that are.
-    confirmed: BTreeMap<LineKey, u64>,
+    pub confirmed: BTreeMap<LineKey, u64>,
 }
 
 /// Why an event can't follow those before it.

@@ -62,6 +62,10 @@ pub struct Instruments {
     pub feed_readers: Gauge,
     /// Webhooks that were paused because their receivers failed.
     pub webhooks_paused: Gauge,
+    /// Events that were taken out of the log.
+    pub archived: Counter,
+    /// For how many seconds the oldest event should have been archived that a sink has yet to see.
+    pub archive_held_back: Gauge<f64, AtomicU64>,
     /// Messages that could not be used, by source.
     pub dead_letters: Family<SourceLabels, Counter>,
     /// Of all that ever could not be used, those that are still kept.
@@ -155,6 +159,8 @@ impl Default for Instruments {
             unrouted: Family::default(),
             feed_readers: Gauge::default(),
             webhooks_paused: Gauge::default(),
+            archived: Counter::default(),
+            archive_held_back: Gauge::default(),
             dead_letters: Family::default(),
             dead_letters_kept: Gauge::default(),
             consumed: Family::default(),
@@ -201,6 +207,13 @@ impl Default for Instruments {
         registry.register("unrouted_events", "Events that no queue of a broker wanted", m.unrouted.clone());
         registry.register("feed_readers", "Readers that wait for events", m.feed_readers.clone());
         registry.register("webhooks_paused", "Webhooks whose receivers failed too long", m.webhooks_paused.clone());
+        registry.register("archived_events", "Events taken out of the log", m.archived.clone());
+        registry.register_with_unit(
+            "archive_held_back",
+            "For how long an event should have been archived that a sink has yet to see",
+            Unit::Seconds,
+            m.archive_held_back.clone(),
+        );
         registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
         registry.register("dead_letters_kept", "Dead letters that are kept", m.dead_letters_kept.clone());
         registry.register("messages_consumed", "Messages that had their effect", m.consumed.clone());

@@ -310,6 +310,10 @@ pub struct Reading {
     after: u64,
     /// The last event that there is to read.
     until: u64,
+    /// The last event that was archived, and so is not there to read; 0: none was.
+    archived: u64,
+    /// Whether it has given a movement.
+    has_begun: bool,
 }
 
 impl Reading {
@@ -321,13 +325,47 @@ impl Reading {
         after: u64,
     ) -> StoreResult<Option<Self>> {
         let Some(span) = reader.span(sku, batch).await? else { return Ok(None) };
-        let after = after.max(span.after).min(span.until);
-        let (at, mut balances) = match reader.noted_balances(sku, after).await? {
-            Some(noted) => (noted.sequence, Balances::from_json(&noted.body).map_err(|why| damaged(sku, why))?),
-            None => (0, Balances::default()),
+        let mut reading = Self {
+            sku: sku.clone(),
+            batch: batch.cloned(),
+            balances: Balances::default(),
+            at: 0,
+            after: after.max(span.after).min(span.until),
+            until: span.until,
+            archived: 0,
+            has_begun: false,
         };
-        balances.0.retain(|reference, _| batch.is_none_or(|batch| batch == reference));
-        Ok(Some(Self { sku: sku.clone(), batch: batch.cloned(), balances, at, after, until: span.until }))
+        match reader.noted_balances(sku, reading.after).await? {
+            Some(noted) => reading.turn_to(&noted)?,
+            None => drop(reading.pass_over_archived(reader).await?),
+        }
+        Ok(Some(reading))
+    }
+
+    /// Goes on from these balances.
+    fn turn_to(&mut self, noted: &NotedBalances) -> StoreResult<()> {
+        self.at = noted.sequence;
+        self.balances = Balances::from_json(&noted.body).map_err(|why| damaged(&self.sku, why))?;
+        self.balances.0.retain(|reference, _| self.batch.as_ref().is_none_or(|batch| batch == reference));
+        Ok(())
+    }
+
+    /// If events have been archived that were to be folded, goes on from what they came to, and says so.
+    async fn pass_over_archived(&mut self, reader: &dyn Reader) -> StoreResult<bool> {
+        let archived = reader.archived(&self.sku).await?.filter(|archived| archived.sequence > self.at);
+        let Some(archived) = archived else { return Ok(false) };
+        if self.has_begun {
+            let why = format!("events of SKU {} were archived while they were read", self.sku);
+            return Err(StoreError::Unavailable(why));
+        }
+        self.turn_to(&archived)?;
+        self.archived = archived.sequence.min(self.until);
+        Ok(true)
+    }
+
+    /// The last movement that was asked for and may have been archived; `None` when what was asked for is all there.
+    pub fn archived(&self) -> Option<u64> {
+        (self.archived > self.after).then_some(self.archived)
     }
 
     /// The next movements, at most `limit`: fewer at the end, or when [`MOST_EVENTS`] have no more.
@@ -341,7 +379,12 @@ impl Reading {
                 Some(_) => NOTED_EVERY,
             };
             let until = self.at.saturating_add(wanted.min(MOST_EVENTS)).min(most);
-            for body in reader.events_of(&self.sku, self.batch.as_ref(), self.at, until).await? {
+            let bodies = reader.events_of(&self.sku, self.batch.as_ref(), self.at, until).await?;
+            // Only now is it known that none of them was missing.
+            if self.pass_over_archived(reader).await? {
+                continue;
+            }
+            for body in bodies {
                 let event = wire::parse_event(&body).map_err(|error| damaged(&self.sku, error))?;
                 if self.batch.as_ref().is_some_and(|batch| event.event.batch() != Some(batch)) {
                     continue;
@@ -349,6 +392,7 @@ impl Reading {
                 self.at = event.sequence;
                 let movement = self.balances.fold(event).map_err(|error| damaged(&self.sku, error))?;
                 found.extend(movement.filter(|movement| movement.sequence() > self.after));
+                self.has_begun |= !found.is_empty();
                 if found.len() == limit {
                     return Ok(found);
                 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::{Metrics, SinkLabels};
 use crate::ports::clock::Clock;
 use crate::ports::database::StoreResult;
-use crate::ports::event_log::{EventLog, FeedEvent};
+use crate::ports::event_log::{EventLog, FeedEvent, FeedPage};
 use crate::ports::event_publisher::{DeliveryError, EventPublisher};
 use crate::ports::notifications::Notifications;
 use crate::wire;
@@ -53,7 +53,8 @@ impl Sink {
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// Its name, under which its progress is kept.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Publisher(publisher) => publisher.name(),
             Self::Mail(_) => "mail",
@@ -185,7 +186,10 @@ impl Relay {
         let failed = |error: crate::ports::database::StoreError| DeliveryError(error.to_string());
         let name = sink.name();
         let seen = self.log.progress(name).await.map_err(failed)?;
-        let page = self.log.read(seen, PAGE).await.map_err(failed)?.events;
+        let FeedPage { kept_after, events: page } = self.log.read(seen, PAGE).await.map_err(failed)?;
+        if kept_after > seen {
+            tracing::error!(sink = name, seen, kept_after, "events were removed before the sink was told");
+        }
         let lag = self.log.last_position().await.map_err(failed)?.saturating_sub(seen);
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag);
         self.metrics.lag_seconds.get_or_create(&SinkLabels { sink: name }).set(self.age(page.first()));

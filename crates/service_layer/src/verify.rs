@@ -7,7 +7,9 @@ use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, Event, Product, Shipped, Sku};
 use time::OffsetDateTime;
 
+use crate::checkpoint::Base;
 use crate::movements::{Balances, NOTED_EVERY, is_to_be_noted};
+use crate::ports::archive::Checkpoint;
 use crate::ports::database::{NotedBalances, StoreResult};
 use crate::ports::reader::{Reader, Span};
 use crate::wire;
@@ -21,7 +23,9 @@ pub struct ProductBooks {
     pub sku: Sku,
     /// All its lines.
     pub lines: Vec<AcceptedLine>,
-    /// All its events by sequence, each as stored.
+    /// What its archived events came to, with all batches and lines; `None`: none was archived.
+    pub checkpoint: Option<Checkpoint>,
+    /// All its other events by sequence, each as stored.
     pub events: Vec<(u64, String)>,
     /// Where the store says that the events of its batches are, if it keeps that; what it says of the last one counts once a batch is not open.
     pub spans: BTreeMap<BatchRef, Span>,
@@ -44,6 +48,8 @@ pub struct Findings {
     pub lines: u64,
     /// Events folded.
     pub events: u64,
+    /// Events that were archived, and that checkpoints stand for.
+    pub archived: u64,
     /// Units allocated, over all products.
     pub allocated: u64,
     /// Units held, over all products.
@@ -75,6 +81,8 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     findings.products += 1;
     findings.lines += books.lines.len() as u64;
     findings.events += books.events.len() as u64;
+    let archived = books.checkpoint.as_ref().map_or(0, Checkpoint::sequence);
+    findings.archived += archived;
     let sku = &books.sku;
     let mut differ = |what: String| {
         findings.differences.push(format!("{sku}: {what}"));
@@ -88,7 +96,7 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     let (mut wrong, mut outside) = (Vec::new(), BTreeSet::new());
     let is_open =
         |reference| books.product.as_ref().and_then(|product| product.batch(reference)).is_some_and(Batch::is_open);
-    let (ledger, contradictions) = fold(books, |ledger, event| {
+    let (Base { ledger, .. }, contradictions) = fold(books, |ledger, event| {
         if let Some((reference, span)) = event.batch().and_then(|reference| books.spans.get_key_value(reference))
             && (ledger.version <= span.after || ledger.version > span.until && !is_open(reference))
         {
@@ -108,7 +116,7 @@ pub fn check(books: &ProductBooks, findings: &mut Findings) {
     for reference in outside {
         differ(format!("batch {reference} is said to have its events elsewhere than it has"));
     }
-    let last = books.balances.last().map_or(0, |noted| noted.sequence);
+    let last = books.balances.last().map_or(archived, |noted| noted.sequence);
     if is_to_be_noted(last, ledger.version) {
         differ(format!("has no balances noted since event {last}"));
     }
@@ -222,21 +230,29 @@ fn differences_of_batch(batch: &Batch, ledger: &Ledger, placed: Option<(u64, u64
 }
 
 /// What a product's events come to, and each contradiction among them. Shows each that can be true, and what all have come to by it.
-fn fold(books: &ProductBooks, mut after_each: impl FnMut(&Ledger, &Event)) -> (Ledger, Vec<String>) {
-    let mut ledger = Ledger::default();
+fn fold(books: &ProductBooks, mut after_each: impl FnMut(&Ledger, &Event)) -> (Base, Vec<String>) {
     let mut contradictions = Vec::new();
+    let base = books.checkpoint.as_ref().map_or_else(|| Ok(Base::default()), Base::of);
+    let mut base = base.unwrap_or_else(|why| {
+        contradictions.push(format!("its checkpoint can't be read: {why}"));
+        Base::default()
+    });
+    if base.balances != Balances::of(base.ledger.batches.values()) {
+        contradictions.push("its checkpoint has other balances than its batches have in it".to_owned());
+    }
     for (sequence, body) in &books.events {
         let folded = match wire::parse_event(body) {
             Ok(event) if event.sku == books.sku && event.sequence == *sequence => {
-                let folded = ledger.fold(*sequence, &event.event);
-                folded.map(|()| after_each(&ledger, &event.event)).map_err(|error| error.to_string())
+                base.changed_at = event.time;
+                let folded = base.ledger.fold(*sequence, &event.event);
+                folded.map(|()| after_each(&base.ledger, &event.event)).map_err(|error| error.to_string())
             }
             Ok(event) => Err(format!("event {sequence} says it is event {} of {}", event.sequence, event.sku)),
             Err(error) => Err(format!("event {sequence} can't be read: {error}")),
         };
         contradictions.extend(folded.err());
     }
-    (ledger, contradictions)
+    (base, contradictions)
 }
 
 /// The product that its events tell of, with all its batches and lines, and its balances wherever they are to be noted.
@@ -245,7 +261,7 @@ fn fold(books: &ProductBooks, mut after_each: impl FnMut(&Ledger, &Event)) -> (L
 /// The first contradiction among the events.
 pub fn product_told_by_events(books: &ProductBooks) -> Result<(Product, Vec<NotedBalances>), String> {
     let mut balances = Vec::new();
-    let (ledger, contradictions) = fold(books, |ledger, _| {
+    let (base, contradictions) = fold(books, |ledger, _| {
         if ledger.version.is_multiple_of(NOTED_EVERY) {
             balances.push(Balances::of(ledger.batches.values()).noted(&books.sku, ledger.version));
         }
@@ -253,8 +269,10 @@ pub fn product_told_by_events(books: &ProductBooks) -> Result<(Product, Vec<Note
     if let Some(first) = contradictions.into_iter().next() {
         return Err(first);
     }
-    let last = books.events.last().ok_or("it has no events")?;
-    let changed_at = wire::parse_event(&last.1).map_err(|error| error.to_string())?.time;
+    let Base { ledger, changed_at, .. } = base;
+    if ledger.version == 0 {
+        return Err("it has no events".to_owned());
+    }
     let stored = StoredProduct {
         sku: books.sku.clone(),
         version: ledger.version,

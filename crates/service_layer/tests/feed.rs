@@ -7,7 +7,7 @@ use std::time::Duration;
 use allocation_service_layer::feed::{Feed, Filter, Found, MOST_SCANNED};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::StoreResult;
-use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
@@ -51,6 +51,18 @@ impl EventLog for CountedLog {
 
     async fn advance(&self, _sink: &str, _position: u64) -> StoreResult<()> {
         Ok(())
+    }
+
+    async fn sinks(&self) -> StoreResult<Vec<Progress>> {
+        Ok(Vec::new())
+    }
+
+    async fn introduce(&self, _sink: &str, _position: u64) -> StoreResult<bool> {
+        Ok(false)
+    }
+
+    async fn forget(&self, _sink: &str) -> StoreResult<bool> {
+        Ok(false)
     }
 
     async fn lease(&self, _task: &str, _holder: &str, _ttl: Duration) -> StoreResult<bool> {

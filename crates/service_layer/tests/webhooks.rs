@@ -8,6 +8,7 @@ use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::webhooks::{Paused, Webhook, WebhookId, Webhooks};
+use allocation_service_layer::sinks::Begin;
 use allocation_service_layer::webhooks::{Changes, Delivery, FilterChanges, Hooks, Refused, Step};
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
@@ -71,7 +72,7 @@ impl World {
 
     /// Registers a webhook that wants everything from the beginning.
     async fn register(&self, url: &str) -> WebhookId {
-        self.hooks.register(url, Filter::default(), true).await.unwrap().unwrap().hook.id
+        self.hooks.register(url, Filter::default(), Begin::WithFirst).await.unwrap().unwrap().hook.id
     }
 
     async fn hook(&self, id: WebhookId) -> Webhook {
@@ -121,7 +122,7 @@ async fn a_webhook_is_told_of_every_event_once_and_in_order() {
 async fn a_webhook_is_told_of_what_it_wants_and_passes_over_the_rest() {
     let world = World::with_events(5).await;
     let filter = Filter { skus: [sku("S1"), sku("S3")].into(), topics: ["line_allocated"].into() };
-    let id = world.hooks.register(SHOP, filter, true).await.unwrap().unwrap().hook.id;
+    let id = world.hooks.register(SHOP, filter, Begin::WithFirst).await.unwrap().unwrap().hook.id;
     world.fixture.handle((0..5).map(|n| allocate(&format!("o{n}"), &[(&format!("S{n}"), 1)]))).await;
     assert_eq!(world.run_out(id).await, Step::UpToDate(10));
     assert_eq!(world.told(SHOP), ["S1", "S3"]);
@@ -132,7 +133,7 @@ async fn a_webhook_is_told_of_what_it_wants_and_passes_over_the_rest() {
 #[tokio::test]
 async fn a_webhook_from_now_on_is_told_of_nothing_that_has_been() {
     let world = World::with_events(5).await;
-    let id = world.hooks.register(SHOP, Filter::default(), false).await.unwrap().unwrap().hook.id;
+    let id = world.hooks.register(SHOP, Filter::default(), Begin::WithNext).await.unwrap().unwrap().hook.id;
     world.batches(5, 6).await;
     world.run_out(id).await;
     assert_eq!(world.told(SHOP), ["S5"]);
@@ -294,7 +295,8 @@ async fn a_change_of_what_is_wanted_holds_from_where_the_webhook_is() {
 #[tokio::test]
 async fn a_url_that_nothing_may_be_sent_to_is_refused() {
     let world = World::with_events(0).await;
-    let refused = world.hooks.register("http://shop.example/", Filter::default(), true).await.unwrap().unwrap_err();
+    let refused =
+        world.hooks.register("http://shop.example/", Filter::default(), Begin::WithFirst).await.unwrap().unwrap_err();
     assert_eq!(refused, Refused::BadUrl("must be a URL of https".into()));
     let id = world.register(SHOP).await;
     let elsewhere = Changes { url: Some("ftp://shop.example/".into()), ..Changes::default() };
@@ -308,7 +310,7 @@ async fn there_is_an_end_to_how_many_there_may_be() {
     for _ in 0..allocation_service_layer::webhooks::MOST_WEBHOOKS {
         world.register(SHOP).await;
     }
-    let refused = world.hooks.register(SHOP, Filter::default(), true).await.unwrap().unwrap_err();
+    let refused = world.hooks.register(SHOP, Filter::default(), Begin::WithFirst).await.unwrap().unwrap_err();
     assert_eq!(refused, Refused::TooMany);
 }
 

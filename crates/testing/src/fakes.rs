@@ -9,13 +9,14 @@ use allocation_domain::{
     AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Sku, Split,
 };
 use allocation_service_layer::TimeZones;
+use allocation_service_layer::ports::archive::{Archive, Checkpoint, Removal, Replacement};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
     Change, Database, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey,
     Selection, StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
-use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::notifications::Notifications;
@@ -38,7 +39,10 @@ pub struct FakeDatabase {
 #[derive(Default, Clone)]
 struct State {
     products: BTreeMap<Sku, Row>,
+    /// How many events were removed, the oldest.
+    removed: u64,
     events: Vec<RecordedEvent>,
+    checkpoints: BTreeMap<Sku, Checkpoint>,
     balances: Vec<NotedBalances>,
     sinks: BTreeMap<String, u64>,
     leases: BTreeMap<String, (String, OffsetDateTime)>,
@@ -79,6 +83,7 @@ impl Row {
             events,
             spans: BTreeMap::new(),
             balances: state.balances.iter().filter(|noted| noted.sku == self.head.sku).cloned().collect(),
+            checkpoint: state.checkpoints.get(&self.head.sku).cloned(),
             faults: Vec::new(),
             now,
         }
@@ -332,6 +337,43 @@ impl Housekeeping for FakeDatabase {
 }
 
 #[async_trait]
+impl Archive for FakeDatabase {
+    async fn checkpoints(&self, wanted: &Selection) -> StoreResult<Vec<Checkpoint>> {
+        let state = self.state.lock().await;
+        let named = |sku: &Sku| {
+            let mut checkpoint = state.checkpoints.get(sku)?.clone();
+            checkpoint.batches.retain(|(batch, _)| wanted.batches.contains(&(sku.clone(), batch.clone())));
+            checkpoint.lines.retain(|(line, _)| wanted.lines.contains(&(sku.clone(), line.clone())));
+            Some(checkpoint)
+        };
+        Ok(wanted.skus.iter().filter_map(named).collect())
+    }
+
+    async fn take_out(&self, removal: &Removal) -> StoreResult<()> {
+        let mut state = self.state.lock().await;
+        if state.removed != removal.after || state.sinks.values().any(|seen| *seen < removal.until) {
+            return Err(StoreError::Conflict("somebody else archives, or a sink has come".into()));
+        }
+        for Replacement { checkpoint, .. } in &removal.products {
+            let mut new = checkpoint.clone();
+            if let Some(former) = state.checkpoints.remove(checkpoint.sku()) {
+                let mut batches: BTreeMap<_, _> = former.batches.into_iter().collect();
+                batches.extend(new.batches);
+                let mut lines: BTreeMap<_, _> = former.lines.into_iter().collect();
+                lines.extend(new.lines);
+                (new.batches, new.lines) = (batches.into_iter().collect(), lines.into_iter().collect());
+            }
+            state.balances.retain(|noted| noted.sku != *new.sku() || noted.sequence > new.sequence());
+            state.checkpoints.insert(new.sku().clone(), new);
+        }
+        let count = usize::try_from(removal.until - removal.after).expect("few");
+        state.events.drain(..count);
+        state.removed = removal.until;
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl Reader for FakeDatabase {
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let state = self.state.lock().await;
@@ -416,6 +458,11 @@ impl Reader for FakeDatabase {
         Ok(state.events.iter().filter(wanted).map(|event| event.body.clone()).collect())
     }
 
+    async fn archived(&self, sku: &Sku) -> StoreResult<Option<NotedBalances>> {
+        let state = self.state.lock().await;
+        Ok(state.checkpoints.get(sku).map(|checkpoint| checkpoint.balances.clone()))
+    }
+
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
         let state = self.state.lock().await;
         let has = state.products.iter().filter(|(_, row)| row.batches.contains_key(reference));
@@ -443,16 +490,17 @@ impl EventLog for FakeDatabase {
 
     async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
         let state = self.state.lock().await;
-        let placed = (1..).zip(&state.events);
+        let placed = (state.removed + 1..).zip(&state.events);
         let events = placed.filter(|(position, _)| *position > after).take(limit);
         Ok(FeedPage {
-            kept_after: 0,
+            kept_after: state.removed,
             events: events.map(|(position, event)| FeedEvent { position, body: event.body.clone() }).collect(),
         })
     }
 
     async fn last_position(&self) -> StoreResult<u64> {
-        Ok(self.state.lock().await.events.len() as u64)
+        let state = self.state.lock().await;
+        Ok(state.removed + state.events.len() as u64)
     }
 
     async fn progress(&self, sink: &str) -> StoreResult<u64> {
@@ -464,6 +512,22 @@ impl EventLog for FakeDatabase {
         let progress = state.sinks.entry(sink.to_owned()).or_default();
         *progress = position.max(*progress);
         Ok(())
+    }
+
+    async fn sinks(&self) -> StoreResult<Vec<Progress>> {
+        let state = self.state.lock().await;
+        Ok(state.sinks.iter().map(|(name, position)| Progress { name: name.clone(), position: *position }).collect())
+    }
+
+    async fn introduce(&self, sink: &str, position: u64) -> StoreResult<bool> {
+        let mut state = self.state.lock().await;
+        let is_new = !state.sinks.contains_key(sink);
+        state.sinks.entry(sink.to_owned()).or_insert(position);
+        Ok(is_new)
+    }
+
+    async fn forget(&self, sink: &str) -> StoreResult<bool> {
+        Ok(self.state.lock().await.sinks.remove(sink).is_some())
     }
 
     async fn lease(&self, task: &str, holder: &str, ttl: Duration) -> StoreResult<bool> {

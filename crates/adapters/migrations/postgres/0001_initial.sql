@@ -129,6 +129,30 @@ CREATE TABLE balances (
     PRIMARY KEY (sku, sequence)
 );
 
+-- What a product's archived events came to, from where the others are folded on: after which of them, what it says of the product
+-- itself, and what its batches had.
+CREATE TABLE checkpoints (
+    sku text COLLATE "C" NOT NULL PRIMARY KEY,
+    sequence bigint NOT NULL,
+    head text NOT NULL,
+    balances text NOT NULL
+);
+
+-- The same of each batch and each line that those events named. What is over is kept, so that the books can be checked and mended.
+CREATE TABLE checkpoint_batches (
+    sku text COLLATE "C" NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (sku, reference)
+);
+CREATE TABLE checkpoint_lines (
+    sku text COLLATE "C" NOT NULL,
+    order_id text COLLATE "C" NOT NULL,
+    line text COLLATE "C" NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (sku, order_id, line)
+);
+
 -- What each committed unit of work added to the log, until it is given its place in the feed. For one SKU, ids rise in the order
 -- of commits, since its product is locked meanwhile.
 CREATE TABLE units_of_work (

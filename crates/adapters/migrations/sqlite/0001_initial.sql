@@ -130,6 +130,30 @@ CREATE TABLE balances (
     PRIMARY KEY (sku, sequence)
 ) STRICT;
 
+-- What a product's archived events came to, from where the others are folded on: after which of them, what it says of the product
+-- itself, and what its batches had.
+CREATE TABLE checkpoints (
+    sku TEXT NOT NULL PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    balances TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The same of each batch and each line that those events named. What is over is kept, so that the books can be checked and mended.
+CREATE TABLE checkpoint_batches (
+    sku TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (sku, reference)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoint_lines (
+    sku TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    line TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (sku, order_id, line)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE sinks (
     name TEXT NOT NULL PRIMARY KEY,
     position INTEGER NOT NULL

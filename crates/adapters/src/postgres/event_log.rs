@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allocation_service_layer::ports::database::{KeyOf, StoreError, StoreResult};
-use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -87,6 +87,21 @@ impl EventLog for PostgresDatabase {
         let sql = "INSERT INTO sinks AS s (name, position) VALUES ($1, $2)
                    ON CONFLICT (name) DO UPDATE SET position = greatest(s.position, excluded.position)";
         self.all(sql, &[&sink, &number(position)], |_| Ok(())).await.map(drop)
+    }
+
+    async fn sinks(&self) -> StoreResult<Vec<Progress>> {
+        let sql = "SELECT name, position FROM sinks ORDER BY name";
+        self.all(sql, &[], |row| Ok(Progress { name: get(row, 0)?, position: count(get(row, 1)?)? })).await
+    }
+
+    async fn introduce(&self, sink: &str, position: u64) -> StoreResult<bool> {
+        let sql = "INSERT INTO sinks (name, position) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1";
+        Ok(!self.all(sql, &[&sink, &number(position)], |_| Ok(())).await?.is_empty())
+    }
+
+    async fn forget(&self, sink: &str) -> StoreResult<bool> {
+        let sql = "DELETE FROM sinks WHERE name = $1 RETURNING 1";
+        Ok(!self.all(sql, &[&sink], |_| Ok(())).await?.is_empty())
     }
 
     async fn lease(&self, task: &str, holder: &str, ttl: Duration) -> StoreResult<bool> {

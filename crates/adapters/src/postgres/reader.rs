@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, SHIPMENTS,
-    WAITING, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
+    WAITING, archive, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
 };
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
@@ -142,8 +142,9 @@ fn state(state: Option<LineState>) -> &'static str {
     }
 }
 
-/// Questions for all that is stored of one product: its head, batches, lines, parts, shipments, noted balances and events.
-pub(super) fn questions() -> [String; 7] {
+/// Questions for all that is stored of one product: its head, batches, lines, parts, shipments, noted balances, events, and then its checkpoint: events
+/// may be archived in between, and are known twice rather than not at all.
+pub(super) fn questions() -> [String; 8] {
     [
         format!("SELECT {PRODUCT} FROM products p WHERE p.sku = $1"),
         format!("SELECT b.created_after, b.changed_by, {BATCH} FROM batches b WHERE b.sku = $1"),
@@ -156,20 +157,19 @@ pub(super) fn questions() -> [String; 7] {
             .to_owned(),
         "SELECT sequence, body FROM balances WHERE sku = $1 ORDER BY sequence".to_owned(),
         "SELECT sequence, body FROM events WHERE sku = $1 ORDER BY sequence".to_owned(),
+        archive::WHOLE.to_owned(),
     ]
 }
 
 /// Puts the answers to [`questions`] together.
-pub(super) fn books(
-    sku: Sku,
-    now: OffsetDateTime,
-    head: Option<&Row>,
-    [batches, lines, parts, shipments, balances, events]: [&Vec<Row>; 6],
-) -> StoreResult<ProductBooks> {
+pub(super) fn books(sku: Sku, now: OffsetDateTime, answers: &[Vec<Row>]) -> StoreResult<ProductBooks> {
+    let [heads, batches, lines, parts, shipments, balances, events, checkpoint] = answers else {
+        return Err(StoreError::Failed("as many answers as questions".into()));
+    };
     let spans: Vec<Span> = batches.iter().map(|row| movements::span_at(row, 0)).collect::<StoreResult<_>>()?;
     let batches: Vec<Batch> = batches.iter().map(|row| batch(row, 2)).collect::<StoreResult<_>>()?;
     let spans = batches.iter().map(|batch| batch.reference.clone()).zip(spans).collect();
-    let product = head.map(|row| Ok(Product::restore(StoredProduct { batches, ..product(row)? }, now)));
+    let product = heads.first().map(|row| Ok(Product::restore(StoredProduct { batches, ..product(row)? }, now)));
     let mut of_line: BTreeMap<LineKey, Vec<Part>> = BTreeMap::new();
     for row in parts {
         let key = rows::line_key(get(row, 0)?, get(row, 1)?)?;
@@ -189,21 +189,27 @@ pub(super) fn books(
             Ok(read)
         })
         .collect::<StoreResult<_>>()?;
+    let (checkpoint, orphaned) = archive::whole(checkpoint, &sku)?;
+    let mut faults: Vec<String> = of_line
+        .keys()
+        .chain(left.keys())
+        .map(|key| format!("order {} has parts or shipments but no line", key.order_id))
+        .collect();
+    if orphaned {
+        faults.push("has batches or lines of a checkpoint that is not there".to_owned());
+    }
     Ok(ProductBooks {
         product: product.transpose()?,
         lines,
         spans,
+        checkpoint,
         balances: balances.iter().map(|row| movements::balances(row, &sku)).collect::<StoreResult<_>>()?,
         sku,
         events: events
             .iter()
             .map(|row| Ok((count(get(row, 0)?)?, get::<String>(row, 1)?)))
             .collect::<StoreResult<_>>()?,
-        faults: of_line
-            .keys()
-            .chain(left.keys())
-            .map(|key| format!("order {} has parts or shipments but no line", key.order_id))
-            .collect(),
+        faults,
         now,
     })
 }
@@ -335,6 +341,10 @@ impl Reader for PostgresDatabase {
         self.find_events(sku, batch, after, until).await
     }
 
+    async fn archived(&self, sku: &Sku) -> StoreResult<Option<NotedBalances>> {
+        self.find_archived(sku).await
+    }
+
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
         let sql = "SELECT sku FROM batches WHERE reference = $1 ORDER BY sku";
         self.all(sql, &[&reference.as_str()], |row| rows::sku(get(row, 0)?)).await
@@ -362,7 +372,7 @@ impl Reader for PostgresDatabase {
         // Products of which any row is left, one by one: their events are many, and of one product only are in memory.
         let names = "SELECT sku FROM products UNION SELECT sku FROM batches UNION SELECT DISTINCT sku FROM lines
                      UNION SELECT sku FROM parts UNION SELECT sku FROM shipments UNION SELECT DISTINCT sku FROM balances
-                     UNION SELECT DISTINCT sku FROM events ORDER BY 1";
+                     UNION SELECT DISTINCT sku FROM events UNION SELECT sku FROM checkpoints ORDER BY 1";
         let mut questions = Vec::new();
         for sql in self::questions() {
             questions.push(tx.prepare(&sql).await.map_err(store_error)?);
@@ -372,11 +382,7 @@ impl Reader for PostgresDatabase {
             let params: [&(dyn ToSql + Sync); 1] = [&name];
             let answers = questions.iter().map(|question| tx.query(question, &params));
             let answers = futures_util::future::try_join_all(answers).await.map_err(store_error)?;
-            let [heads, batches, lines, parts, shipments, balances, events] = &answers[..] else {
-                return Err(StoreError::Failed("as many answers as questions".into()));
-            };
-            let rows = [batches, lines, parts, shipments, balances, events];
-            visit(books(rows::sku(name)?, now, heads.first(), rows)?);
+            visit(books(rows::sku(name)?, now, &answers)?);
         }
         tx.commit().await.map_err(store_error)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use allocation_service_layer::ports::archive::Checkpoint;
 use allocation_service_layer::ports::database::{
     Change, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
     StoreError, StoreResult, Transaction, Units,
@@ -342,11 +343,12 @@ impl ProductRepository for PostgresTransaction {
         let named = || -> Vec<Param> { vec![Box::new(sku.as_str().to_owned())] };
         let statements = questions().into_iter().map(|sql| Statement::new(sql, named())).collect();
         let answers = self.pipeline(statements, false).await?;
-        let [heads, batches, lines, parts, shipments, balances, events] = &answers[..] else {
-            return Err(StoreError::Failed("as many answers as questions".into()));
-        };
-        let rows = [batches, lines, parts, shipments, balances, events];
-        books(sku.clone(), self.now, heads.first(), rows)
+        let mut books = books(sku.clone(), self.now, &answers)?;
+        // Each statement sees what is there by then: what was archived in between is in the checkpoint.
+        let archived = books.checkpoint.as_ref().map_or(0, Checkpoint::sequence);
+        books.events.retain(|(sequence, _)| *sequence > archived);
+        books.balances.retain(|noted| noted.sequence > archived);
+        Ok(books)
     }
 
     async fn replace(&mut self, product: &Product) -> StoreResult<()> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allocation_service_layer::ports::database::{KeyOf, StoreResult};
-use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage};
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
@@ -73,6 +73,33 @@ impl EventLog for SqliteDatabase {
                 .and_then(|mut upsert| upsert.execute((sink, number(position))))
                 .map_err(store_error)?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn sinks(&self) -> StoreResult<Vec<Progress>> {
+        SqliteDatabase::read(self, |tx| {
+            all(tx, "SELECT name, position FROM sinks ORDER BY name", (), |row| {
+                let (name, position): (_, i64) = row.try_into().map_err(store_error)?;
+                Ok(Progress { name, position: count(position)? })
+            })
+        })
+        .await
+    }
+
+    async fn introduce(&self, sink: &str, position: u64) -> StoreResult<bool> {
+        let sink = sink.to_owned();
+        self.write(move |connection| {
+            let sql = "INSERT INTO sinks (name, position) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            Ok(connection.execute(sql, (sink, number(position))).map_err(store_error)? == 1)
+        })
+        .await
+    }
+
+    async fn forget(&self, sink: &str) -> StoreResult<bool> {
+        let sink = sink.to_owned();
+        self.write(move |connection| {
+            Ok(connection.execute("DELETE FROM sinks WHERE name = ?1", [sink]).map_err(store_error)? == 1)
         })
         .await
     }

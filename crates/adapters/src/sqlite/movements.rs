@@ -15,7 +15,7 @@ use crate::rows::{count, damaged, number};
 /// An event as the chain has it: its place and its number, then its row.
 type Link<'a> = (i64, u64, &'a Row<'a>);
 
-/// Visits a product's events, last first, from the one in this place on, until `visit` says `false`.
+/// Visits a product's events, last first, from the one in this place on, until `visit` says `false` or the rest was archived.
 fn walk(
     connection: &Connection,
     from: Option<i64>,
@@ -26,7 +26,7 @@ fn walk(
     let mut next = from;
     while let Some(position) = next {
         let mut found = statement.query([position]).map_err(store_error)?;
-        let row = found.next().map_err(store_error)?.ok_or_else(|| damaged("a chain of events that breaks off"))?;
+        let Some(row) = found.next().map_err(store_error)? else { break };
         if !visit((position, count(number_at(row, 0)?)?, row))? {
             break;
         }
@@ -64,6 +64,15 @@ pub(super) fn span(connection: &Connection, sku: &Sku, batch: Option<&BatchRef>)
 pub(super) fn noted_balances(connection: &Connection, sku: &Sku, until: u64) -> StoreResult<Option<NotedBalances>> {
     let sql = "SELECT sequence, body FROM balances WHERE sku = ?1 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1";
     let found = all(connection, sql, (sku.as_str(), number(until)), |row| {
+        Ok(NotedBalances { sku: sku.clone(), sequence: count(number_at(row, 0)?)?, body: text_at(row, 1)?.to_owned() })
+    });
+    Ok(found?.into_iter().next())
+}
+
+/// What a product's batches came to by its last event that was archived.
+pub(super) fn archived(connection: &Connection, sku: &Sku) -> StoreResult<Option<NotedBalances>> {
+    let sql = "SELECT sequence, balances FROM checkpoints WHERE sku = ?1";
+    let found = all(connection, sql, [sku.as_str()], |row| {
         Ok(NotedBalances { sku: sku.clone(), sequence: count(number_at(row, 0)?)?, body: text_at(row, 1)?.to_owned() })
     });
     Ok(found?.into_iter().next())

@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product, Seniority, Sku};
 use allocation_service_layer::TimeZones;
+use allocation_service_layer::ports::archive::Checkpoint;
 use allocation_service_layer::ports::database::{NotedBalances, StoreResult};
 use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
 use allocation_service_layer::verify::ProductBooks;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row, Statement};
 use time::OffsetDateTime;
 
+use super::archive::{self, CHECKPOINT, CHECKPOINT_BATCH, CHECKPOINT_LINE};
 use super::{
     BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, Newest, OPEN_BATCHES, PRODUCT, PRODUCT_COLUMNS,
     SqliteDatabase, all, applied, batch, chained, date_at, line, movements, number_at, open_reader, product,
@@ -173,6 +175,11 @@ impl Reader for SqliteDatabase {
         self.read(move |tx| movements::events_of(tx, &sku, batch.as_ref(), after, until)).await
     }
 
+    async fn archived(&self, sku: &Sku) -> StoreResult<Option<NotedBalances>> {
+        let sku = sku.clone();
+        self.read(move |tx| movements::archived(tx, &sku)).await
+    }
+
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
         let reference = reference.clone();
         self.read(move |tx| {
@@ -228,6 +235,9 @@ struct Tables<'c> {
     lines: Statement<'c>,
     orphans: Statement<'c>,
     balances: Statement<'c>,
+    checkpoints: Statement<'c>,
+    checkpoint_batches: Statement<'c>,
+    checkpoint_lines: Statement<'c>,
     events: Statement<'c>,
 }
 
@@ -253,6 +263,9 @@ impl<'c> Tables<'c> {
                  ORDER BY sku"
             ))?,
             balances: prepare(format!("SELECT sequence, body, sku FROM balances {which} ORDER BY sku, sequence"))?,
+            checkpoints: prepare(format!("SELECT {CHECKPOINT} FROM checkpoints {which} ORDER BY sku"))?,
+            checkpoint_batches: prepare(format!("SELECT {CHECKPOINT_BATCH} FROM checkpoint_batches {which} ORDER BY sku"))?,
+            checkpoint_lines: prepare(format!("SELECT {CHECKPOINT_LINE} FROM checkpoint_lines {which} ORDER BY sku"))?,
             events: prepare(format!(
                 "SELECT sequence, body, sku, position, previous FROM events {which} ORDER BY sku, sequence"
             ))?,
@@ -279,6 +292,9 @@ impl<'c> Tables<'c> {
                 let (sku, sequence) = (rows::sku(text_at(row, 2)?)?, count(number_at(row, 0)?)?);
                 Ok(NotedBalances { sku, sequence, body: text_at(row, 1)?.to_owned() })
             })?,
+            checkpoints: by_sku(&mut self.checkpoints, params.clone(), 0, archive::checkpoint_at)?,
+            checkpoint_batches: by_sku(&mut self.checkpoint_batches, params.clone(), 0, archive::batch_at)?,
+            checkpoint_lines: by_sku(&mut self.checkpoint_lines, params.clone(), 0, archive::line_at)?,
             events: by_sku(&mut self.events, params, 2, |row| {
                 let event = (count(number_at(row, 0)?)?, text_at(row, 1)?.to_owned());
                 Ok((event, (number_at(row, 3)?, row.get(4).map_err(store_error)?)))
@@ -297,6 +313,9 @@ struct SideBySide<'a> {
     lines: Rows<'a, (AcceptedLine, Option<LineKey>)>,
     orphans: Rows<'a, String>,
     balances: Rows<'a, NotedBalances>,
+    checkpoints: Rows<'a, Checkpoint>,
+    checkpoint_batches: Rows<'a, (BatchRef, String)>,
+    checkpoint_lines: Rows<'a, (LineKey, String)>,
     events: Rows<'a, ((u64, String), Place)>,
 }
 
@@ -309,6 +328,9 @@ impl SideBySide<'_> {
             peek(&mut self.lines)?,
             peek(&mut self.orphans)?,
             peek(&mut self.balances)?,
+            peek(&mut self.checkpoints)?,
+            peek(&mut self.checkpoint_batches)?,
+            peek(&mut self.checkpoint_lines)?,
             peek(&mut self.events)?,
         ];
         Ok(next.into_iter().flatten().min())
@@ -331,14 +353,26 @@ impl SideBySide<'_> {
             faults.push("the chain of its lines is broken".to_owned());
         }
         let (events, places): (Vec<_>, Vec<Place>) = take(&mut self.events, &sku)?.into_iter().unzip();
+        let mut checkpoint = take(&mut self.checkpoints, &sku)?.pop();
+        let batches_of = take(&mut self.checkpoint_batches, &sku)?;
+        let lines_of = take(&mut self.checkpoint_lines, &sku)?;
+        match &mut checkpoint {
+            Some(checkpoint) => (checkpoint.batches, checkpoint.lines) = (batches_of, lines_of),
+            None if batches_of.is_empty() && lines_of.is_empty() => {}
+            None => faults.push("has batches or lines of a checkpoint that is not there".to_owned()),
+        }
         let before = std::iter::once(None).chain(places.iter().map(|(position, _)| Some(*position)));
-        if !before.eq(places.iter().map(|(_, previous)| *previous).chain([newest.event])) {
+        let pointers = places.iter().map(|(_, previous)| *previous).chain([newest.event]);
+        // The first points to one that was archived, if any was.
+        let archived = usize::from(checkpoint.is_some());
+        if !before.skip(archived).eq(pointers.skip(archived)) {
             faults.push("the chain of its events is broken".to_owned());
         }
         Ok(ProductBooks {
             spans: batches.iter().map(|batch| batch.reference.clone()).zip(spans).collect(),
             product: head.map(|stored| Product::restore(StoredProduct { batches, ..stored }, now)),
             balances: take(&mut self.balances, &sku)?,
+            checkpoint,
             events,
             faults,
             lines,

@@ -14,7 +14,7 @@ on_both_stores!(
 );
 
 /// Books with a line of every kind.
-async fn books(on: On) -> (Store, Service) {
+pub(crate) async fn books(on: On) -> (Store, Service) {
     let store = Store::new(on).await;
     let service = store.serve().await;
     service.batch("LAMP", "b", json!({"qty": 10})).await;
@@ -31,7 +31,7 @@ async fn books(on: On) -> (Store, Service) {
 }
 
 /// All that is read of the books.
-async fn read(service: &Service) -> Vec<Value> {
+pub(crate) async fn read(service: &Service) -> Vec<Value> {
     let mut read = service.products().await;
     for product in &mut read {
         product["lines"] = json!(service.lines_of_product(product["sku"].as_str().unwrap()).await);
@@ -43,13 +43,13 @@ async fn read(service: &Service) -> Vec<Value> {
 }
 
 /// Runs a command: exit status, and what it said.
-async fn run(store: &Store, arguments: &[&str]) -> (i32, String) {
+pub(crate) async fn run(store: &Store, arguments: &[&str]) -> (i32, String) {
     let output = store.run(arguments).await;
     let said = String::from_utf8(output.stdout).unwrap();
     (output.status.code().unwrap(), said + &String::from_utf8_lossy(&output.stderr))
 }
 
-const DAMAGE: &[(&str, &str)] = &[
+pub(crate) const DAMAGE: &[(&str, &str)] = &[
     ("UPDATE batches SET allocated = allocated - 1 WHERE sku = 'LAMP' AND reference = 'b'", "batch b"),
     ("UPDATE batches SET quantity = quantity + 5 WHERE sku = 'LAMP' AND reference = 'b'", "batch b"),
     ("UPDATE batches SET eta = '2031-01-02' WHERE sku = 'LAMP' AND reference = 'c'", "batch c"),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api;
+mod archive;
 mod books;
 mod changes;
 mod commands;

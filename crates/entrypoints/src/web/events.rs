@@ -65,7 +65,11 @@ fn filter(query: &mut QueryFields, faults: &mut Faults) -> Filter {
 /// What was found, unless something before it is gone.
 fn kept(after: u64, found: Found) -> Result<Found, Problem> {
     if after < found.kept_after {
-        let detail = format!("events up to {} are no longer kept", found.kept_after);
+        let kept_after = found.kept_after;
+        let detail = format!(
+            "events up to position {kept_after} were archived; the first there is has position {}: give after={kept_after}",
+            kept_after + 1
+        );
         return Err(Problem::new(StatusCode::GONE, "feed-gone", "No longer kept", detail));
     }
     Ok(found)
@@ -78,7 +82,7 @@ fn kept(after: u64, found: Found) -> Result<Found, Problem> {
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "`next` of the page before; from the beginning unless said"),
+        ("after" = Option<u64>, Query, description = "`next` of the page before; 0, the beginning, unless said"),
         ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said"),
         ("wait" = Option<u64>, Query, description = "For how many seconds to wait when there is nothing yet, 0 to 60; 0 unless said"),
         ("sku" = Option<Vec<String>>, Query, description = "Of these products only; may be given several times"),
@@ -86,7 +90,7 @@ fn kept(after: u64, found: Found) -> Result<Found, Problem> {
     ),
     responses(
         (status = 200, description = "A page; empty when there is nothing new", body = EventPage),
-        (status = 410, description = "`after` is older than what is kept", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "Events after `after` were archived; the first position there is stands in `detail`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
@@ -111,19 +115,19 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 /// Events as they come, as server-sent events.
 ///
 /// `id` is the position, `event` the type, `data` the event as it was stored. A reader that comes back says in `Last-Event-ID` how far it was,
-/// as browsers do; without a position the stream begins with the first event that is kept. A comment each 15 seconds shows that it is alive.
+/// as browsers do. A comment each 15 seconds shows that it is alive.
 /// It ends when the service stops, or can't read on; come back then.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "The position to begin after; from the beginning unless said"),
+        ("after" = Option<u64>, Query, description = "The position to begin after; 0, the beginning, unless said"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, and goes before `after`"),
         ("sku" = Option<Vec<String>>, Query, description = "Of these products only; may be given several times"),
         ("type" = Option<Vec<String>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
     ),
     responses(
         (status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
-        (status = 410, description = "The position is older than what is kept", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "Events after this position were archived; the first that there is stands in `detail`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )

@@ -124,6 +124,8 @@ struct MovementPage {
     movements: Vec<Movement>,
     /// What to give as `after` for the next page; null on the last. A page before it may be short, or empty.
     next: Option<u64>,
+    /// Movements up to this `sequence` were archived and are not here; null: none that was asked for. The balances take them into account.
+    archived: Option<u64>,
 }
 
 /// A line that got units of a batch.
@@ -205,7 +207,7 @@ impl Format {
 /// What happened to a product's units: its ledger, oldest first.
 ///
 /// A movement is an event that is about units of a batch; each comes with the batch's numbers after it. What is due and not stored yet is
-/// not among them. As CSV (`format=csv`, or `Accept: text/csv`) all of it comes at once, a row for each movement; a text that a spreadsheet would
+/// not among them, nor is what was archived (`archived` says so). As CSV (`format=csv`, or `Accept: text/csv`) all of it comes at once, a row for each movement; a text that a spreadsheet would
 /// take for a formula has a `'` put before it.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/movements", tag = "products",
@@ -346,7 +348,8 @@ async fn ledger(state: WebState, sku: &Sku, batch: Option<&BatchRef>, asked: Ask
     if asked.format == Format::Json {
         let movements = reading.next(state.reader.as_ref(), asked.limit).await?;
         let movements = movements.into_iter().map(Movement::from).collect();
-        return Ok(([vary], Json(MovementPage { movements, next: reading.goes_on_after() })).into_response());
+        let page = MovementPage { movements, next: reading.goes_on_after(), archived: reading.archived() };
+        return Ok(([vary], Json(page)).into_response());
     }
     // What can't be read at once is told like every failure; what fails later breaks the answer off.
     let first = rows(&reading.next(state.reader.as_ref(), CSV_PAGE).await?, true);

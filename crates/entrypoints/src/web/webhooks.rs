@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use allocation_domain::Sku;
 use allocation_service_layer::feed::Filter;
 use allocation_service_layer::ports::webhooks::{Paused, WebhookId};
+use allocation_service_layer::sinks::Begin;
 use allocation_service_layer::webhooks::{Changes, FilterChanges, Refused, Status};
 use allocation_service_layer::wire::instant_text;
 use axum::Json;
@@ -43,17 +44,12 @@ impl Parse for UrlText {
 }
 
 /// Where a new webhook begins.
-struct From {
-    beginning: bool,
-}
+struct From(Begin);
 
 impl Parse for From {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
-        match value {
-            Scalar::Text("beginning") => Ok(Self { beginning: true }),
-            Scalar::Text("now") => Ok(Self { beginning: false }),
-            _ => Err("must be beginning or now".into()),
-        }
+        let named = |begin: &Begin| matches!(value, Scalar::Text(text) if *text == begin.name());
+        Begin::ALL.into_iter().find(named).map(Self).ok_or_else(|| "must be beginning or now".into())
     }
 }
 
@@ -298,8 +294,8 @@ async fn post_webhook(
     let from = faults.optional("from", body.from);
     faults.unknown("", &body.unknown);
     let UrlText(url) = faults.or(url)?;
-    let beginning = from.is_some_and(|from| from.beginning);
-    let status = state.hooks.register(&url, Filter { skus, topics }, beginning).await?.map_err(refused)?;
+    let From(begin) = from.unwrap_or(From(Begin::WithNext));
+    let status = state.hooks.register(&url, Filter { skus, topics }, begin).await?.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(with_secret(status))))
 }
 

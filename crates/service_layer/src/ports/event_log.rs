@@ -25,6 +25,15 @@ pub struct FeedPage {
     pub events: Vec<FeedEvent>,
 }
 
+/// How far a sink has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The sink.
+    pub name: String,
+    /// The last position that it has seen or passed over.
+    pub position: u64,
+}
+
 /// Reads the event log and keeps the books of who has read how far.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
@@ -43,6 +52,15 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// A sink has got as far as `position`.
     async fn advance(&self, sink: &str, position: u64) -> StoreResult<()>;
+
+    /// Every sink that there is a book of.
+    async fn sinks(&self) -> StoreResult<Vec<Progress>>;
+
+    /// Makes a new sink known, which begins after this position; a known one stays where it is. `true`: it is new.
+    async fn introduce(&self, sink: &str, position: u64) -> StoreResult<bool>;
+
+    /// Closes the book of a sink. `false` when there was none.
+    async fn forget(&self, sink: &str) -> StoreResult<bool>;
 
     /// Takes or keeps the right to do `task` until `now + ttl`. `false` while another holder has it.
     async fn lease(&self, task: &str, holder: &str, ttl: Duration) -> StoreResult<bool>;

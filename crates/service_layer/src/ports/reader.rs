@@ -122,6 +122,9 @@ pub trait Reader: Send + Sync + 'static {
     /// The events of a product after one and up to another, each as stored, by sequence. Given a batch, at least those that are about it.
     async fn events_of(&self, sku: &Sku, batch: Option<&BatchRef>, after: u64, until: u64) -> StoreResult<Vec<String>>;
 
+    /// What a product's batches came to by its last event that was archived; `None` when none was.
+    async fn archived(&self, sku: &Sku) -> StoreResult<Option<NotedBalances>>;
+
     /// The SKUs that a shipment carries.
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>>;
 

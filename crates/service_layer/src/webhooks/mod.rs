@@ -18,6 +18,7 @@ use crate::ports::database::{StoreError, StoreResult};
 use crate::ports::event_log::EventLog;
 use crate::ports::event_publisher::DeliveryError;
 use crate::ports::webhooks::{Answer, Paused, SignedPost, Webhook, WebhookId, WebhookSender, Webhooks};
+use crate::sinks::Begin;
 use crate::wire::{SOURCE, event_type, instant_text};
 
 /// The most there may be.
@@ -86,16 +87,11 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Registers one, which is told of events from the beginning, or from now on.
+    /// Registers one, and where in the log it begins.
     ///
     /// # Errors
     /// When the store can't do it.
-    pub async fn register(
-        &self,
-        url: &str,
-        filter: Filter,
-        from_beginning: bool,
-    ) -> StoreResult<Result<Status, Refused>> {
+    pub async fn register(&self, url: &str, filter: Filter, begin: Begin) -> StoreResult<Result<Status, Refused>> {
         let url = match self.sender.admit(url) {
             Ok(url) => url,
             Err(why) => return Ok(Err(Refused::BadUrl(why))),
@@ -116,7 +112,7 @@ impl Hooks {
             trouble: None,
             last_failure: None,
         };
-        let position = if from_beginning { 0 } else { self.log.last_position().await? };
+        let position = begin.position(self.log.as_ref()).await?;
         self.store.add(&hook, position).await?;
         self.status(hook).await.map(Ok)
     }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// What is to be kept at a location, and what is little.
 #[derive(Serialize, Deserialize, ToSchema)]
-pub(super) struct LevelJson {
+pub(crate) struct LevelJson {
     /// Free units that are never promised.
     safety_stock: u64,
     /// From how many promisable units down little is left.
@@ -22,9 +22,9 @@ pub(super) struct LevelJson {
 }
 
 /// By location.
-pub(super) type LevelsJson = BTreeMap<String, LevelJson>;
+pub(crate) type LevelsJson = BTreeMap<String, LevelJson>;
 
-pub(super) fn written(levels: &BTreeMap<Location, Level>) -> LevelsJson {
+pub(crate) fn written(levels: &BTreeMap<Location, Level>) -> LevelsJson {
     let level = |Level { safety_stock, low_stock }: &Level| LevelJson {
         safety_stock: *safety_stock,
         low_stock: low_stock.map(|low| low.threshold),
@@ -33,7 +33,7 @@ pub(super) fn written(levels: &BTreeMap<Location, Level>) -> LevelsJson {
     levels.iter().map(|(location, of_it)| (location.as_str().to_owned(), level(of_it))).collect()
 }
 
-pub(super) fn read(levels: &LevelsJson) -> Result<BTreeMap<Location, Level>, String> {
+pub(crate) fn read(levels: &LevelsJson) -> Result<BTreeMap<Location, Level>, String> {
     let level = |(location, level): (&String, &LevelJson)| {
         let LevelJson { safety_stock, low_stock, restocked } = *level;
         let location = Location::new(&**location).map_err(|error| error.to_string())?;

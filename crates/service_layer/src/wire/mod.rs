@@ -16,6 +16,7 @@ use time::{Date, OffsetDateTime};
 
 pub use self::data::{EVENTS, EventForm};
 pub use self::envelope::{Envelope, envelope, envelopes};
+pub(crate) use self::levels::{LevelsJson, read as read_levels, written as written_levels};
 pub use self::levels::{levels_json, parse_levels};
 pub use self::read::{NotAnEvent, WireEvent, parse_event};
 pub use self::write::{event_json, names_batch};

@@ -1,5 +1,6 @@
 //! What every store must do, as tests that are run on each of them: fake, SQLite, PostgreSQL.
 
+mod archive;
 mod dead_letters;
 mod event_log;
 mod histories;
@@ -18,6 +19,7 @@ use allocation_domain::{Command, Event, Product};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::archive::Archive;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::ports::dead_letters::DeadLetters;
@@ -27,6 +29,7 @@ use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
+pub use archive::*;
 pub use dead_letters::*;
 pub use event_log::*;
 pub use histories::*;
@@ -43,9 +46,9 @@ use crate::clock::{CountingEntropy, ManualClock};
 use crate::shorthand::message;
 
 /// All that a store is.
-pub trait Store: Database + Reader + EventLog + DeadLetters + Housekeeping + Webhooks + Clone {}
+pub trait Store: Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + Clone {}
 
-impl<S: Database + Reader + EventLog + DeadLetters + Housekeeping + Webhooks + Clone> Store for S {}
+impl<S> Store for S where S: Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + Clone {}
 
 /// A store, empty and ready, and the clock it goes by.
 pub struct Fixture<S> {
@@ -164,6 +167,17 @@ macro_rules! store_contract {
             a_batchs_ledger_is_read_from_its_first_event_to_its_last,
             a_ledger_asked_beyond_its_end_is_empty,
             a_product_put_in_place_anew_keeps_its_ledger,
+            the_books_balance_after_every_step_of_archiving,
+            archiving_goes_on_where_it_ended,
+            only_what_is_old_leaves_the_log,
+            what_a_sink_has_not_seen_stays_in_the_log,
+            a_sink_that_is_new_is_known_from_then_on,
+            an_old_request_is_answered_when_its_events_are_archived,
+            tables_are_mended_from_what_was_archived,
+            a_ledger_begins_where_archiving_ended,
+            positions_go_on_after_everything_was_archived,
+            of_two_that_archive_at_once_one_is_refused,
+            orders_come_in_while_events_are_archived,
         );
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
