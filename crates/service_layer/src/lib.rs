@@ -4,7 +4,8 @@
 //! [`unit_of_work`] that makes one atomic change; the events raised there are handled in the same unit of work until none is left, and
 //! stored with the change. [`group_commit`] puts many commands into one unit of work; that is where the speed comes from.
 //! [`relay`] carries stored events to the outside, after the commit; the [`feed`] has them for readers, and [`webhooks`] sends them; the [`sweeper`] does what is due of products nobody asks for. [`views`] answers questions and changes nothing;
-//! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise.
+//! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise; [`failpoints`] are the
+//! steps at which a test has the process die.
 //!
 //! **What it may know.** The domain, and the [`ports`] that it defines itself. Not SQL, HTTP or any broker: those are adapters and
 //! entrypoints, one layer out.
@@ -16,6 +17,7 @@
 //! - *a broker*: implement [`ports::event_publisher::EventPublisher`] and hand it to the relay as a sink.
 //! - *an event on the wire*: its JSON in [`wire`].
 
+pub mod failpoints;
 pub mod feed;
 pub mod group_commit;
 pub mod handlers;

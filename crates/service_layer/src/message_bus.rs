@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use crate::failpoints::Failpoint;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::metrics::{CommandLabels, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
@@ -199,6 +200,7 @@ impl<D: Database> MessageBus<D> {
     async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
+        Failpoint::UnitLoaded.pass();
         let mut verdicts = Vec::with_capacity(messages.len());
         for message in messages {
             uow.caused_by(&message.cause);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetProduct};
 use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 
+use crate::failpoints::Failpoint;
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
 use crate::ports::database::{
@@ -429,13 +430,16 @@ impl<T: Transaction> UnitOfWork<T> {
 
     /// Writes everything and makes it last. `true` if there was anything to write.
     pub async fn commit(mut self) -> StoreResult<bool> {
+        Failpoint::UnitDecided.pass();
         self.write().await?;
         if !self.new_keys.is_empty() {
             self.tx.remember_keys(&self.new_keys).await?;
             self.changed = true;
         }
         if self.changed {
+            Failpoint::UnitWritten.pass();
             self.tx.commit().await?;
+            Failpoint::UnitCommitted.pass();
         } else {
             self.tx.end().await?;
         }

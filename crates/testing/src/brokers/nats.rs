@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull::Config as PullConfig;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
@@ -101,6 +100,19 @@ impl Nats {
         Ok(page)
     }
 
+    /// Publishes commands without the header by which NATS would pass over those that come twice: that is for the program to do.
+    async fn publish(&self, messages: &[String]) -> Result<(), async_nats::Error> {
+        self.context.get_or_create_stream(stream(COMMANDS, "allocation.commands")).await?;
+        let mut sent = Vec::new();
+        for message in messages {
+            sent.push(self.context.publish("allocation.commands", message.clone().into()).await?);
+        }
+        for acknowledgement in sent {
+            acknowledgement.await?;
+        }
+        Ok(())
+    }
+
     async fn set_message_size(&mut self, most: i32) {
         let mut events = self.context.get_stream(EVENTS).await.expect("a stream of events");
         let mut config = events.info().await.expect("a stream of events").config.clone();
@@ -115,21 +127,8 @@ impl Broker for Nats {
         vec![("NATS_URL".into(), self.server.url())]
     }
 
-    async fn send(&mut self, messages: &[String]) {
-        let commands = stream(COMMANDS, "allocation.commands");
-        self.context.get_or_create_stream(commands).await.expect("a stream of commands");
-        let mut sent = Vec::new();
-        for message in messages {
-            let mut headers = HeaderMap::new();
-            if let Some(id) = super::id_of(message) {
-                headers.insert("Nats-Msg-Id", id.as_str());
-            }
-            let publish = self.context.publish_with_headers("allocation.commands", headers, message.clone().into());
-            sent.push(publish.await.expect("NATS is there"));
-        }
-        for acknowledgement in sent {
-            acknowledgement.await.expect("NATS takes them");
-        }
+    async fn send(&mut self, messages: &[String]) -> bool {
+        self.publish(messages).await.is_ok()
     }
 
     async fn next(&mut self) -> Vec<String> {

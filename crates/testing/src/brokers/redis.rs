@@ -92,14 +92,17 @@ impl Broker for RedisStreams {
         vec![("REDIS_URL".into(), self.server.url()), ("REDIS_STREAM".into(), EVENTS.into())]
     }
 
-    async fn send(&mut self, messages: &[String]) {
-        let mut live = self.live().await.expect("Redis is there");
+    async fn send(&mut self, messages: &[String]) -> bool {
+        let Ok(mut live) = self.live().await else { return false };
         let mut add = redis::pipe();
-        for (n, message) in messages.iter().enumerate() {
-            let id = super::id_of(message).unwrap_or_else(|| format!("message {n}"));
-            add.cmd("XADD").arg(COMMANDS).arg("*").arg("id").arg(id).arg("body").arg(message).ignore();
+        for message in messages {
+            add.cmd("XADD").arg(COMMANDS).arg("*").arg("body").arg(message).ignore();
         }
-        add.query_async::<()>(&mut live).await.expect("Redis takes them");
+        let taken = add.query_async::<()>(&mut live).await.is_ok();
+        if !taken {
+            self.connection = None;
+        }
+        taken
     }
 
     async fn next(&mut self) -> Vec<String> {
