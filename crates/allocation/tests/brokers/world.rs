@@ -1,11 +1,13 @@
 //! A broker, the program beside it, and a consumer that sees to it that nothing is missed.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use allocation_adapters::tls;
+use allocation_service_layer::failpoints::Failpoint;
 use allocation_testing::brokers::{Broker, Told};
 use allocation_testing::program::{Program, command};
 use allocation_testing::servers::postgres_url;
@@ -101,6 +103,17 @@ impl World {
         Program::serve(Path::new(PROGRAM), &self.environment()).await
     }
 
+    /// Starts the program, and waits until it has died at this step.
+    pub(crate) async fn serve_until_it_dies_at(&self, point: Failpoint) {
+        let mut serve = command(Path::new(PROGRAM), &self.environment(), &["serve"]);
+        serve.env("LISTEN", "127.0.0.1:0").env("FAILPOINT", format!("{}:1", point.name()));
+        let ended = match Program::begin(&mut serve).await {
+            Ok(program) => program.ended().await,
+            Err(ended) => ended,
+        };
+        assert_eq!(ended.status.signal(), Some(9), "{}", ended.log);
+    }
+
     /// Runs another command of the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         command(Path::new(PROGRAM), &self.environment(), arguments).output().await.unwrap()
@@ -112,7 +125,7 @@ impl World {
         assert_eq!(answer.status().as_u16(), 201, "{path}: {:?}", answer.text().await);
     }
 
-    async fn get(&self, program: &Program, path: &str) -> String {
+    pub(crate) async fn get(&self, program: &Program, path: &str) -> String {
         self.client.get(program.url(path)).send().await.unwrap().text().await.unwrap()
     }
 
