@@ -81,7 +81,11 @@ async fn go_through(on: On, over: Over, blows: Vec<Blow>, commands: usize) -> Ta
         Over::Rabbit => Box::new(Rabbit::start().await),
     };
     let mut world = World::new(on, broker).await;
-    for blow in blows {
+    let all = blows.len();
+    for (nth, blow) in blows.into_iter().enumerate() {
+        if nth > 0 && nth % 25 == 0 {
+            println!("{on:?} and {over:?}: {nth} of {all} lives are over");
+        }
         match blow {
             Blow::At(point, nth) => world.die_at(point, nth).await,
             Blow::Broker => world.lose_broker().await,

@@ -31,6 +31,8 @@ const BURST: usize = 48;
 const PORTION: usize = 8;
 /// Requests at a time.
 const CLIENTS: usize = 16;
+/// How long a program may live that is to die.
+const LIFE: Duration = Duration::from_mins(2);
 /// How long everything may take to arrive when nothing dies any more.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -258,23 +260,27 @@ impl World {
         let ended = match self.begin(Some(format!("{}:{nth}", point.name()))).await {
             Err(ended) => ended,
             Ok(mut program) => {
-                let mut turns = 0;
-                eventually(&format!("death at {}", point.name()), async || {
-                    turns += 1;
-                    // At first much is on its way; then a little more, now and then, keeps everything going.
-                    if turns <= 3 {
-                        self.work(&program, PORTION).await;
-                    } else if turns % 20 == 0 {
-                        self.work(&program, 1).await;
+                let (mut ticks, mut turns) = (tokio::time::interval(Duration::from_millis(10)), 0);
+                let dying = tokio::time::timeout(LIFE, async {
+                    while !program.has_ended() {
+                        ticks.tick().await;
+                        turns += 1;
+                        // At first much is on its way; then a little more, now and then, keeps everything going.
+                        if turns <= 3 {
+                            self.work(&program, PORTION).await;
+                        } else if turns % 20 == 0 {
+                            self.work(&program, 1).await;
+                        }
                     }
-                    program.has_ended().then_some(())
-                })
-                .await;
+                });
+                let died = dying.await.is_ok();
+                assert!(died, "it never came to {} for the {nth}th time:\n{}", point.name(), program.log());
                 program.ended().await
             }
         };
         assert_eq!(ended.status.signal(), Some(9), "{}", ended.log);
-        assert!(ended.log.ends_with(&format!("dies at {}\n", point.name())), "{}", ended.log);
+        let last_words = format!("dies at {}", point.name());
+        assert!(ended.log.lines().any(|line| line == last_words), "{}", ended.log);
         self.tally.kill(point.name());
         self.has_lived(&ended);
     }
