@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SERVERS = $(CARGO) build --locked --workspace --all-targets && $(TARGET)/debug/with-servers
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit-tests integration-tests e2e-tests year soak lint openapi bench up down logs image clean
+.PHONY: help build run test unit-tests integration-tests e2e-tests year soak chaos lint openapi bench up down logs image clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
@@ -39,6 +39,10 @@ soak: export SOAK = 100
 soak: ## A hundred times the random histories that CI tries, and a minute of contention; takes more than an hour
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
 	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e contention
+
+chaos: export CHAOS = 20
+chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, and print what was done; takes a quarter of an hour
+	$(SERVERS) $(CARGO) test --package allocation --test chaos -- --nocapture
 
 lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
 	$(CARGO) fmt --all --check

@@ -10,6 +10,7 @@ use allocation_domain::Command;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::failpoints::Failpoint;
 use crate::handlers::{self, Verdict};
 use crate::message_bus::{Message, MessageBus};
 use crate::metrics::Metrics;
@@ -126,6 +127,7 @@ impl<D: Database> Lane<D> {
                 })
                 .unzip();
             let verdicts = self.bus.handle_once(&messages).await;
+            Failpoint::VerdictsReached.pass();
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Nobody may be waiting any more; what was done stays done.
                 let _ = answer.send(verdict.map_err(HandlerError::from));

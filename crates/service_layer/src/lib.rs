@@ -5,7 +5,8 @@
 //! stored with the change. [`group_commit`] puts many commands into one unit of work; that is where the speed comes from.
 //! [`relay`] carries stored events to the outside, after the commit; the [`feed`] has them for readers, and [`webhooks`] sends them; the [`sweeper`] does what is due of products nobody asks for. [`views`] answers questions and changes nothing;
 //! [`archive`] takes old events out of the log and leaves a [`checkpoint`];
-//! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise.
+//! [`movements`] tells a product's history, unit by unit; [`usual`] is what holds for every product unless it says otherwise; [`failpoints`] are the
+//! steps at which a test has the process die.
 //!
 //! **What it may know.** The domain, and the [`ports`] that it defines itself. Not SQL, HTTP or any broker: those are adapters and
 //! entrypoints, one layer out.
@@ -19,6 +20,7 @@
 
 pub mod archive;
 pub mod checkpoint;
+pub mod failpoints;
 pub mod feed;
 pub mod group_commit;
 pub mod handlers;

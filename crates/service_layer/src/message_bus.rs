@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use crate::failpoints::Failpoint;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::kept::KeptProducts;
 use crate::metrics::{CommandLabels, Metrics, Outcome};
@@ -205,6 +206,7 @@ impl<D: Database> MessageBus<D> {
         }
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
+        Failpoint::UnitLoaded.pass();
         let verdicts = handle_in(&mut uow, messages).await?;
         let committed = uow.commit().await?;
         self.kept.read(committed.at, self.clock.monotonic());
@@ -233,6 +235,7 @@ impl<D: Database> MessageBus<D> {
         if !uow.recall(products).await? {
             return Ok(None);
         }
+        Failpoint::UnitLoaded.pass();
         let verdicts = handle_in(&mut uow, messages).await?;
         if !verdicts.iter().all(Result::is_ok) || !uow.all_have_changed() {
             return Ok(None);

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoints::Failpoint;
 use crate::metrics::{Metrics, SinkLabels};
 use crate::ports::clock::Clock;
 use crate::ports::database::StoreResult;
@@ -131,6 +132,7 @@ impl Relay {
         let mut pause = POLL;
         while !stop.is_cancelled() {
             committed.mark_unchanged();
+            Failpoint::Numbering.pass();
             match self.log.number(PAGE).await {
                 Ok(0) => {
                     numbered.send_replace(());
@@ -145,6 +147,7 @@ impl Relay {
                     let _ = stop.run_until_cancelled(tokio::time::timeout(POLL, told)).await;
                 }
                 Ok(_) => {
+                    Failpoint::Numbered.pass();
                     numbered.send_replace(());
                 }
                 Err(error) => {
@@ -194,12 +197,15 @@ impl Relay {
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag);
         self.metrics.lag_seconds.get_or_create(&SinkLabels { sink: name }).set(self.age(page.first()));
         let Some(last) = page.last() else { return Ok(0) };
+        Failpoint::RelayRead.pass();
         match sink {
             Sink::Publisher(publisher) => publisher.publish(&page).await?,
             Sink::Mail(notifications) => self.mail(notifications.as_ref(), &page).await?,
         }
+        Failpoint::RelayPublished.pass();
         self.metrics.delivery_seconds.get_or_create(&SinkLabels { sink: name }).observe(self.age(page.first()));
         self.log.advance(name, last.position).await.map_err(failed)?;
+        Failpoint::RelayAdvanced.pass();
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
         Ok(page.len())
     }

@@ -7,6 +7,7 @@ use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetPro
 use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use time::OffsetDateTime;
 
+use crate::failpoints::Failpoint;
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
 use crate::ports::database::{
@@ -463,6 +464,7 @@ impl<T: Transaction> UnitOfWork<T> {
 
     /// Writes everything and makes it last.
     pub async fn commit(mut self) -> StoreResult<Committed> {
+        Failpoint::UnitDecided.pass();
         self.write().await?;
         if !self.new_keys.is_empty() {
             self.tx.remember_keys(&self.new_keys).await?;
@@ -470,7 +472,9 @@ impl<T: Transaction> UnitOfWork<T> {
         }
         let at = self.tx.now();
         if self.changed {
+            Failpoint::UnitWritten.pass();
             self.tx.commit().await?;
+            Failpoint::UnitCommitted.pass();
         } else {
             self.tx.end().await?;
         }

@@ -19,10 +19,13 @@ pub mod shorthand;
 
 use std::time::Duration;
 
+/// How long what must come is waited for: long enough for a machine that does much else.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Waits until `check` gives something, and fails the test when that takes too long.
 pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
-    let found = tokio::time::timeout(Duration::from_secs(30), async {
+    let found = tokio::time::timeout(PATIENCE, async {
         loop {
             ticks.tick().await;
             if let Some(found) = check().await {
@@ -36,18 +39,21 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
 /// Attempts at something that may take a while: [`eventually`] for futures that must be able to move between threads.
 pub(crate) struct Attempts {
     what: &'static str,
-    left: u32,
+    left: u128,
 }
+
+/// The pause between two of them.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Attempts {
     /// As many as there is patience for.
     pub(crate) fn at(what: &'static str) -> Self {
-        Self { what, left: 600 }
+        Self { what, left: PATIENCE.as_millis() / PAUSE.as_millis() }
     }
 
     /// Waits for the next one, and fails the test when there have been too many.
     pub(crate) async fn again(&mut self) {
         self.left = self.left.checked_sub(1).unwrap_or_else(|| panic!("waited in vain for: {}", self.what));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }

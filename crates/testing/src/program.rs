@@ -2,17 +2,28 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 /// A running `allocation serve`, killed when dropped.
 pub struct Program {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// All that it has logged.
+    pub log: String,
 }
 
 impl Drop for Program {
@@ -43,11 +54,18 @@ impl Program {
 
     /// Starts a command that will serve, and waits until it listens.
     pub async fn spawn(command: &mut Command) -> Self {
+        Self::begin(command).await.unwrap_or_else(|ended| panic!("it ended:\n{}", ended.log))
+    }
+
+    /// As [`Program::spawn`], of one that may end before it listens.
+    pub async fn begin(command: &mut Command) -> Result<Self, Ended> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
         let mut head = String::new();
         let address = loop {
-            let line = lines.next_line().await.expect("its log").unwrap_or_else(|| panic!("it ended:\n{head}"));
+            let Some(line) = lines.next_line().await.expect("its log") else {
+                return Err(Ended { status: child.wait().await.expect("it ends"), log: head });
+            };
             head.push_str(&line);
             head.push('\n');
             if let Some((_, address)) = line.split_once("listening address=") {
@@ -56,14 +74,14 @@ impl Program {
         };
         let log = Arc::new(Mutex::new(head));
         let shared = log.clone();
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut log = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Self { child, address, log }
+        Ok(Self { child, address, log, reading })
     }
 
     /// The URL of a path.
@@ -86,9 +104,22 @@ impl Program {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_some()
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(mut self) -> Ended {
+        let status = self.child.wait().await.expect("it ends");
+        (&mut self.reading).await.expect("its log");
+        Ended { status, log: self.log() }
+    }
+
     /// Kills it without warning (SIGKILL).
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("it runs");
+    pub async fn kill(mut self) -> Ended {
+        self.child.start_kill().expect("it runs");
+        self.ended().await
     }
 
     /// Asks it to stop (SIGTERM) and gives its exit status.

@@ -3,4 +3,5 @@
 mod faults;
 mod forgetting;
 mod relays;
+mod sources;
 mod world;

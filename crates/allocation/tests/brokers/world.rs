@@ -1,12 +1,14 @@
 //! A broker, the program beside it, and a consumer that sees to it that nothing is missed.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use allocation_adapters::tls;
-use allocation_testing::brokers::Broker;
+use allocation_service_layer::failpoints::Failpoint;
+use allocation_testing::brokers::{Broker, Told};
 use allocation_testing::program::{Program, command};
 use allocation_testing::servers::postgres_url;
 use futures_util::StreamExt;
@@ -60,8 +62,8 @@ pub(crate) struct World {
     environment: Vec<(String, String)>,
     client: Client,
     orders: usize,
-    /// The last event of each product that the consumer has had.
-    told: BTreeMap<String, u64>,
+    /// What the consumer has been told.
+    told: Told,
     _folder: TempDir,
 }
 
@@ -82,7 +84,7 @@ impl World {
         let mut environment = broker.environment();
         environment.push(("DATABASE_URL".into(), url));
         tls::choose_ring();
-        let (client, told) = (Client::new(), BTreeMap::new());
+        let (client, told) = (Client::new(), Told::default());
         Self { broker, environment, client, orders: 0, told, _folder: folder }
     }
 
@@ -101,6 +103,17 @@ impl World {
         Program::serve(Path::new(PROGRAM), &self.environment()).await
     }
 
+    /// Starts the program, and waits until it has died at this step.
+    pub(crate) async fn serve_until_it_dies_at(&self, point: Failpoint) {
+        let mut serve = command(Path::new(PROGRAM), &self.environment(), &["serve"]);
+        serve.env("LISTEN", "127.0.0.1:0").env("FAILPOINT", format!("{}:1", point.name()));
+        let ended = match Program::begin(&mut serve).await {
+            Ok(program) => program.ended().await,
+            Err(ended) => ended,
+        };
+        assert_eq!(ended.status.signal(), Some(9), "{}", ended.log);
+    }
+
     /// Runs another command of the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         command(Path::new(PROGRAM), &self.environment(), arguments).output().await.unwrap()
@@ -112,7 +125,7 @@ impl World {
         assert_eq!(answer.status().as_u16(), 201, "{path}: {:?}", answer.text().await);
     }
 
-    async fn get(&self, program: &Program, path: &str) -> String {
+    pub(crate) async fn get(&self, program: &Program, path: &str) -> String {
         self.client.get(program.url(path)).send().await.unwrap().text().await.unwrap()
     }
 
@@ -200,21 +213,13 @@ impl World {
     /// Takes the next events, and says whether the consumer has had this one of a product.
     pub(crate) async fn told_of(&mut self, product: &str, sequence: u64) -> bool {
         self.take().await;
-        self.told.get(product) == Some(&sequence)
+        self.told().get(product) == Some(&sequence)
     }
 
     /// Takes the next events that the broker has, and fails the test when one is missing before them. Says how many were new.
     pub(crate) async fn take(&mut self) -> usize {
-        let mut new = 0;
-        for body in self.broker.next().await {
-            let event: Value = serde_json::from_str(&body).unwrap();
-            let (product, sequence) = (event["subject"].as_str().unwrap(), event["sequence"].as_u64().unwrap());
-            let last = self.told.entry(product.to_owned()).or_default();
-            assert!(sequence <= *last + 1, "{product}: after {last} comes {sequence}");
-            new += usize::from(sequence > *last);
-            *last = sequence.max(*last);
-        }
-        new
+        let page = self.broker.next().await;
+        page.iter().filter_map(|body| self.told.hear(body)).count()
     }
 
     /// How often each product has changed.
@@ -230,7 +235,7 @@ impl World {
         let versions = self.versions(program).await;
         assert_eq!(versions.len(), PRODUCTS.len());
         let waited = tokio::time::timeout(Duration::from_mins(1), async {
-            while self.told != versions {
+            while *self.told() != versions {
                 self.take().await;
             }
         });
@@ -240,12 +245,12 @@ impl World {
 
     /// The consumer begins anew, and knows nothing.
     pub(crate) fn forget_what_was_told(&mut self) {
-        self.told.clear();
+        self.told = Told::default();
     }
 
     /// The last event of each product that the consumer has had.
     pub(crate) fn told(&self) -> &BTreeMap<String, u64> {
-        &self.told
+        self.told.last()
     }
 
     /// Waits until deliveries to a broker have failed.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use allocation_domain::commands::ChangeBatchQuantity;
 use allocation_domain::{BatchQuantity, BatchRef, Command, Rejection, Sku};
 use allocation_service_layer::Message;
+use allocation_service_layer::failpoints::Failpoint;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::metrics::{Metrics, SourceLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
@@ -182,10 +183,14 @@ impl Consumer {
             if page.is_empty() {
                 continue;
             }
+            tracing::debug!(source = source.name(), messages = page.len(), "received");
+            Failpoint::PageReceived.pass();
             if !self.work(source.name(), &page, stop).await {
                 return Ok(());
             }
+            Failpoint::PageDone.pass();
             subscription.acknowledge(&page).await?;
+            Failpoint::PageAcknowledged.pass();
         }
         Ok(())
     }
@@ -241,6 +246,7 @@ impl Consumer {
                 }
             }
         }
+        Failpoint::PageRead.pass();
         let mut settled = 0;
         for verdict in self.commands.handle_all(messages).await {
             let trouble = match verdict {
@@ -302,6 +308,7 @@ impl Consumer {
             reason: reason.to_owned(),
         };
         self.dead_letters.bury(&letter).await?;
+        Failpoint::LetterBuried.pass();
         self.metrics.dead_letters.get_or_create(&SourceLabels { source }).inc();
         Ok(())
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{alter, signed};
+use crate::failpoints::Failpoint;
 use crate::feed::{Address, Feed};
 use crate::metrics::{Metrics, SinkLabels};
 use crate::ports::clock::{Clock, Entropy};
@@ -208,10 +209,13 @@ impl Delivery {
             if delivered > 0 && self.active(id).await?.is_none_or(|now| now.revision != hook.revision) {
                 return Ok(Step::Delivered(delivered));
             }
+            Failpoint::WebhookSending.pass();
             if !self.deliver(&hook, event).await? {
                 return Ok(Step::Delivered(delivered));
             }
+            Failpoint::WebhookTaken.pass();
             self.log.advance(&sink, event.position).await?;
+            Failpoint::WebhookAdvanced.pass();
         }
         if found.events.last().map_or(seen, |event| event.position) < found.next {
             self.log.advance(&sink, found.next).await?;

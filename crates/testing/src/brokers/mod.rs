@@ -3,12 +3,14 @@
 mod nats;
 mod rabbitmq;
 mod redis;
+mod told;
 
 use async_trait::async_trait;
 
 pub use self::nats::Nats;
 pub use self::rabbitmq::Rabbit;
 pub use self::redis::RedisStreams;
+pub use self::told::Told;
 
 /// A broker, with a consumer that was there before the first event.
 ///
@@ -18,8 +20,8 @@ pub trait Broker: Send {
     /// What the program is told of it.
     fn environment(&self) -> Vec<(String, String)>;
 
-    /// Sends these messages to the program, and returns when the broker has them safe.
-    async fn send(&mut self, messages: &[String]);
+    /// Sends these messages to the program, and says whether the broker has them safe; else it may have some of them.
+    async fn send(&mut self, messages: &[String]) -> bool;
 
     /// The next events, in order, and acknowledged; none when there are none at the moment, or no broker.
     async fn next(&mut self) -> Vec<String>;
@@ -56,10 +58,4 @@ pub trait Broker: Send {
 
     /// Has it take events again.
     async fn accept(&mut self);
-}
-
-/// The id that a message says it has.
-fn id_of(message: &str) -> Option<String> {
-    let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    message["id"].as_str().map(str::to_owned)
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull::Config as PullConfig;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
@@ -27,6 +26,10 @@ pub struct Nats {
     context: Context,
     /// The place of the first event of the last page.
     page: Option<u64>,
+    /// The place of the last event that was acknowledged.
+    acknowledged: u64,
+    /// Whether events may be on their way to a page that failed: they would come again after newer ones.
+    unsure: bool,
 }
 
 fn stream(name: &str, subject: &str) -> Config {
@@ -48,7 +51,7 @@ impl Nats {
         let client = options.connect(server.url()).await.expect("NATS is there");
         let mut context = jetstream::new(client);
         context.set_timeout(Duration::from_secs(5));
-        let mut broker = Self { server, context, page: None };
+        let mut broker = Self { server, context, page: None, acknowledged: 0, unsure: false };
         broker.subscribe().await;
         broker
     }
@@ -59,6 +62,13 @@ impl Nats {
 
     /// Has our consumer begin at this place, or at the first event.
     async fn consume_from(&mut self, place: Option<u64>) {
+        let mut attempts = Attempts::at("NATS to know our consumer");
+        while self.consume(place).await.is_err() {
+            attempts.again().await;
+        }
+    }
+
+    async fn consume(&self, place: Option<u64>) -> Result<(), async_nats::Error> {
         let deliver_policy =
             place.map_or(DeliverPolicy::All, |start_sequence| DeliverPolicy::ByStartSequence { start_sequence });
         let config = PullConfig {
@@ -70,13 +80,6 @@ impl Nats {
             deliver_policy,
             ..PullConfig::default()
         };
-        let mut attempts = Attempts::at("NATS to know our consumer");
-        while self.consume(config.clone()).await.is_err() {
-            attempts.again().await;
-        }
-    }
-
-    async fn consume(&self, config: PullConfig) -> Result<(), async_nats::Error> {
         let events = self.context.get_or_create_stream(stream(EVENTS, "allocation.events.>")).await?;
         // There may be none yet.
         let _ = events.delete_consumer(CONSUMER).await;
@@ -85,6 +88,10 @@ impl Nats {
     }
 
     async fn page(&mut self) -> Result<Vec<String>, async_nats::Error> {
+        if self.unsure {
+            self.consume(Some(self.acknowledged + 1)).await?;
+            self.unsure = false;
+        }
         let consumer: PullConsumer = self.context.get_consumer_from_stream(CONSUMER, EVENTS).await?;
         let mut messages = consumer.fetch().max_messages(1_000).messages().await?;
         let (mut page, mut first, mut last) = (Vec::new(), None, None);
@@ -96,9 +103,23 @@ impl Nats {
         }
         if let Some(last) = last {
             last.double_ack().await?;
+            self.acknowledged = last.info()?.stream_sequence;
             self.page = first;
         }
         Ok(page)
+    }
+
+    /// Publishes commands without the header by which NATS would pass over those that come twice: that is for the program to do.
+    async fn publish(&self, messages: &[String]) -> Result<(), async_nats::Error> {
+        self.context.get_or_create_stream(stream(COMMANDS, "allocation.commands")).await?;
+        let mut sent = Vec::new();
+        for message in messages {
+            sent.push(self.context.publish("allocation.commands", message.clone().into()).await?);
+        }
+        for acknowledgement in sent {
+            acknowledgement.await?;
+        }
+        Ok(())
     }
 
     async fn set_message_size(&mut self, most: i32) {
@@ -115,25 +136,14 @@ impl Broker for Nats {
         vec![("NATS_URL".into(), self.server.url())]
     }
 
-    async fn send(&mut self, messages: &[String]) {
-        let commands = stream(COMMANDS, "allocation.commands");
-        self.context.get_or_create_stream(commands).await.expect("a stream of commands");
-        let mut sent = Vec::new();
-        for message in messages {
-            let mut headers = HeaderMap::new();
-            if let Some(id) = super::id_of(message) {
-                headers.insert("Nats-Msg-Id", id.as_str());
-            }
-            let publish = self.context.publish_with_headers("allocation.commands", headers, message.clone().into());
-            sent.push(publish.await.expect("NATS is there"));
-        }
-        for acknowledgement in sent {
-            acknowledgement.await.expect("NATS takes them");
-        }
+    async fn send(&mut self, messages: &[String]) -> bool {
+        self.publish(messages).await.is_ok()
     }
 
     async fn next(&mut self) -> Vec<String> {
-        self.page().await.unwrap_or_default()
+        let page = self.page().await;
+        self.unsure |= page.is_err();
+        page.unwrap_or_default()
     }
 
     async fn redeliver(&mut self) {
@@ -156,6 +166,7 @@ impl Broker for Nats {
 
     async fn forget(&mut self) {
         self.server.forget().await;
+        self.acknowledged = 0;
         self.subscribe().await;
     }
 

@@ -92,6 +92,26 @@ impl Rabbit {
         }
         Ok(page)
     }
+
+    async fn publish(&mut self, messages: &[String]) -> lapin::Result<bool> {
+        let live = self.live().await?;
+        let mut sent = Vec::new();
+        for message in messages {
+            let properties = BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_content_type("application/cloudevents+json".into());
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let publish =
+                live.channel.basic_publish("".into(), COMMANDS.into(), options, message.as_bytes(), properties);
+            sent.push(publish.await?);
+        }
+        let mut all = true;
+        for confirmation in sent {
+            let confirmation = confirmation.await?;
+            all &= confirmation.is_ack() && confirmation.take_message().is_none();
+        }
+        Ok(all)
+    }
 }
 
 async fn bind(channel: &Channel) -> lapin::Result<()> {
@@ -107,25 +127,12 @@ impl Broker for Rabbit {
         vec![("AMQP_URL".into(), self.server.url())]
     }
 
-    async fn send(&mut self, messages: &[String]) {
-        let live = self.live().await.expect("RabbitMQ is there");
-        let mut sent = Vec::new();
-        for message in messages {
-            let mut properties = BasicProperties::default()
-                .with_delivery_mode(2)
-                .with_content_type("application/cloudevents+json".into());
-            if let Some(id) = super::id_of(message) {
-                properties = properties.with_message_id(id.as_str().into());
-            }
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let publish =
-                live.channel.basic_publish("".into(), COMMANDS.into(), options, message.as_bytes(), properties);
-            sent.push(publish.await.expect("RabbitMQ is there"));
+    async fn send(&mut self, messages: &[String]) -> bool {
+        let taken = self.publish(messages).await;
+        if taken.is_err() {
+            self.live = None;
         }
-        for confirmation in sent {
-            let confirmation = confirmation.await.expect("RabbitMQ is there");
-            assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "RabbitMQ takes them");
-        }
+        taken.unwrap_or(false)
     }
 
     async fn next(&mut self) -> Vec<String> {

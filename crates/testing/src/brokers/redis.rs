@@ -20,12 +20,14 @@ pub struct RedisStreams {
     connection: Option<MultiplexedConnection>,
     /// The first entry of the last page.
     page: Option<String>,
+    /// Whether there may be entries that were read and not acknowledged: an answer may have been lost with its connection.
+    read_before: bool,
 }
 
 impl RedisStreams {
     /// Starts one.
     pub async fn start() -> Self {
-        let mut broker = Self { server: RedisServer::durable().await, connection: None, page: None };
+        let mut broker = Self { server: RedisServer::durable().await, connection: None, page: None, read_before: true };
         broker.subscribe().await;
         broker
     }
@@ -38,6 +40,7 @@ impl RedisStreams {
         if self.connection.is_none() {
             let client = redis::Client::open(self.server.url())?;
             self.connection = Some(client.get_multiplexed_async_connection().await?);
+            self.read_before = true;
         }
         Ok(self.connection.clone().expect("it was just made"))
     }
@@ -63,10 +66,12 @@ impl RedisStreams {
     async fn page(&mut self) -> RedisResult<Vec<(String, String)>> {
         let mut live = self.live().await?;
         let options = StreamReadOptions::default().group(GROUP, "one").count(1_000);
-        let read: Option<StreamReadReply> = live.xread_options(&[EVENTS], &[">"], &options).await?;
+        let from = if self.read_before { "0" } else { ">" };
+        let read: Option<StreamReadReply> = live.xread_options(&[EVENTS], &[from], &options).await?;
         let entries = read.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let page: Vec<_> =
             entries.map(|entry| (entry.id.clone(), entry.get("body").expect("an entry has a body"))).collect();
+        self.read_before &= !page.is_empty();
         if let Some((first, _)) = page.first() {
             let ids: Vec<_> = page.iter().map(|(id, _)| id).collect();
             let _: usize = live.xack(EVENTS, GROUP, &ids).await?;
@@ -92,14 +97,17 @@ impl Broker for RedisStreams {
         vec![("REDIS_URL".into(), self.server.url()), ("REDIS_STREAM".into(), EVENTS.into())]
     }
 
-    async fn send(&mut self, messages: &[String]) {
-        let mut live = self.live().await.expect("Redis is there");
+    async fn send(&mut self, messages: &[String]) -> bool {
+        let Ok(mut live) = self.live().await else { return false };
         let mut add = redis::pipe();
-        for (n, message) in messages.iter().enumerate() {
-            let id = super::id_of(message).unwrap_or_else(|| format!("message {n}"));
-            add.cmd("XADD").arg(COMMANDS).arg("*").arg("id").arg(id).arg("body").arg(message).ignore();
+        for message in messages {
+            add.cmd("XADD").arg(COMMANDS).arg("*").arg("body").arg(message).ignore();
         }
-        add.query_async::<()>(&mut live).await.expect("Redis takes them");
+        let taken = add.query_async::<()>(&mut live).await.is_ok();
+        if !taken {
+            self.connection = None;
+        }
+        taken
     }
 
     async fn next(&mut self) -> Vec<String> {

@@ -15,7 +15,7 @@ const SCRIPT: &str = r#"folder=$1; shift; server=
 end() {
     if [ -n "$server" ]; then
         # Asked again and again, since a server that has just begun to start does not hear yet; nor does one that stands still.
-        (while kill -TERM "$server" && kill -CONT "$server"; do sleep 0.1; done) 2>/dev/null &
+        (while kill "-$KEEPER_END" "$server" && kill -CONT "$server"; do sleep 0.1; done) 2>/dev/null &
         wait "$server"; server=
     fi
 }
@@ -87,6 +87,8 @@ pub(super) struct Keeper {
 
 /// What is peculiar to how a server is run.
 pub(super) struct Ways {
+    /// The signal that it ends at in good order.
+    pub(super) end: &'static str,
     /// Ends it at once.
     pub(super) kill: String,
     /// Removes its data.
@@ -98,13 +100,18 @@ pub(super) struct Ways {
 impl Ways {
     /// Those of a program whose data is in `data` in its folder.
     pub(super) fn of_program() -> Self {
-        Self { kill: r#"kill -KILL "$server""#.into(), wipe: r#"rm -rf "$folder/data""#.into(), last: String::new() }
+        Self {
+            end: "TERM",
+            kill: r#"kill -KILL "$server""#.into(),
+            wipe: r#"rm -rf "$folder/data""#.into(),
+            last: String::new(),
+        }
     }
 
     /// Those of a container of this name, whose data is in a volume of this name.
     fn of_container(name: &str) -> Self {
         let wipe = format!("docker volume rm -f {name}");
-        Self { kill: format!("docker kill {name}"), last: wipe.clone(), wipe }
+        Self { end: "TERM", kill: format!("docker kill {name}"), last: wipe.clone(), wipe }
     }
 }
 
@@ -114,7 +121,11 @@ impl Keeper {
         let mut keeper = command("sh");
         keeper.args(["-c", SCRIPT, "sh"]).arg(folder.path()).arg(server.get_program()).args(server.get_args());
         keeper.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        keeper.env("KEEPER_KILL", &ways.kill).env("KEEPER_WIPE", &ways.wipe).env("KEEPER_LAST", &ways.last);
+        keeper
+            .env("KEEPER_END", ways.end)
+            .env("KEEPER_KILL", &ways.kill)
+            .env("KEEPER_WIPE", &ways.wipe)
+            .env("KEEPER_LAST", &ways.last);
         std::os::unix::process::CommandExt::process_group(&mut keeper, 0);
         keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = keeper.spawn().expect("sh");
@@ -122,9 +133,11 @@ impl Keeper {
         Self { verbs: process.stdin.take(), process, answers, folder: folder.keep() }
     }
 
-    /// Keeps a container of this image, with `port` reaching its `inner` port and its data in the container's folder `data`.
+    /// Keeps a container of this image, with `port` reaching its `inner` port and its data in the container's folder `data`. It ends in good order at
+    /// the signal `end`.
     pub(super) fn container(
         image: &str,
+        end: &'static str,
         (port, inner): (u16, u16),
         data: &str,
         options: &[String],
@@ -135,7 +148,7 @@ impl Keeper {
         let mut docker = Command::new("docker");
         docker.args(["run", "--rm", "--name", &name, "-v", &format!("{name}:{data}")]);
         docker.args(["-p", &format!("127.0.0.1:{port}:{inner}")]).args(options).arg(image).args(arguments);
-        Self::new(&docker, folder, &Ways::of_container(&name))
+        Self::new(&docker, folder, &Ways { end, ..Ways::of_container(&name) })
     }
 
     fn tell(&mut self, verb: &str) {
@@ -146,9 +159,14 @@ impl Keeper {
         assert_eq!(answer, "\n", "the keeper has ended");
     }
 
+    /// Starts the server, without waiting for it.
+    pub(super) fn begin(&mut self) {
+        self.tell("start");
+    }
+
     /// Starts the server, and waits until it takes connections.
     pub(super) async fn start(&mut self, port: u16) {
-        self.tell("start");
+        self.begin();
         let mut attempts = Attempts::at("a server to take connections");
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             attempts.again().await;

@@ -15,8 +15,7 @@ use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 pub use nats::NatsServer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
@@ -56,27 +55,4 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     }
     command.env_remove("PGDATA").current_dir("/");
     command
-}
-
-/// Runs a server until the returned child's standard input is closed, which the end of this process does, however it comes; then removes its
-/// folder.
-fn supervise(program: &Path, arguments: &[String], folder: TempDir) -> Child {
-    let folder = folder.keep();
-    // Asked again and again, since a server that has just begun to start does not hear yet.
-    let script = r#"folder=$1; shift
-        "$@" >"$folder/log" 2>&1 </dev/null & server=$!
-        read -r _
-        (while kill -INT $server; do sleep 0.1; done) 2>/dev/null &
-        wait $server; rm -rf "$folder""#;
-    let mut supervisor = command("sh");
-    supervisor.args(["-c", script, "sh"]).arg(folder).arg(program).args(arguments);
-    // Ctrl-C in a terminal reaches the whole group; the supervisor is to outlive us, to tidy up.
-    supervisor.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    supervisor.spawn().expect("sh")
-}
-
-/// Ends a supervised server, and waits until it is gone.
-fn end(supervisor: &mut Child) {
-    drop(supervisor.stdin.take());
-    let _ = supervisor.wait();
 }

@@ -50,7 +50,7 @@ impl NatsServer {
                 std::fs::write(&file, config(4222, "0.0.0.0", "/data")).expect("its folder");
                 let mounted = ["-v".to_owned(), format!("{}:/nats.conf:ro", file.display())];
                 let arguments = ["--config", "/nats.conf"].map(str::to_owned);
-                Keeper::container(image, (port, 4222), "/data", &mounted, &arguments, folder)
+                Keeper::container(image, "TERM", (port, 4222), "/data", &mounted, &arguments, folder)
             }
         };
         let mut server = Self { keeper, port };

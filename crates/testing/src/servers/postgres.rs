@@ -1,13 +1,14 @@
 //! A throwaway PostgreSQL.
 
-use std::process::{Child, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
+use super::keeper::{Keeper, Ways};
 use super::programs::{Found, Wanted};
-use super::{command, end, folder, free_port, supervise};
+use super::{command, folder, free_port};
 
 const FOLDERS: &[&str] = &["/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin"];
 const INITDB: Wanted =
@@ -16,9 +17,19 @@ const INITDB: Wanted =
 /// The variable under which a server that was started for the whole test run is known.
 pub const RUNNING: &str = "ALLOCATION_TEST_POSTGRES_PORT";
 
+/// At this signal it ends at once and in good order; at SIGTERM it would wait for its clients.
+const END: &str = "INT";
+
+/// Ends it with all its processes: one that outlived the first would keep the next server from starting.
+const KILL: &str = r#"processes=$(cat "/proc/$server/task/$server/children")
+    kill -KILL "$server" $processes
+    for process in $processes; do
+        while grep -qs '^State:.[^Z]' "/proc/$process/status"; do sleep 0.01; done
+    done"#;
+
 /// A server of its own.
 pub struct PostgresServer {
-    supervisor: Child,
+    keeper: Keeper,
     port: u16,
 }
 
@@ -38,7 +49,7 @@ impl PostgresServer {
         let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         settings.extend(["max_connections=830".into(), "shared_buffers=128MB".into(), "max_wal_size=2GB".into()]);
         let settings = |flag: &'static str| settings.clone().into_iter().flat_map(move |s| [flag.to_owned(), s]);
-        let supervisor = match INITDB.find() {
+        let mut keeper = match INITDB.find() {
             Found::Program(initdb) => {
                 let data = folder.path().join("data");
                 let made = command(&initdb)
@@ -49,22 +60,19 @@ impl PostgresServer {
                     .output()
                     .expect("initdb");
                 assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-                let mut arguments: Vec<String> =
-                    ["-D", &data.to_string_lossy(), "-k", &folder.path().to_string_lossy()].map(str::to_owned).into();
-                arguments.extend(["-h".into(), "127.0.0.1".into(), "-p".into(), port.to_string()]);
-                arguments.extend(settings("-c"));
-                supervise(&initdb.with_file_name("postgres"), &arguments, folder)
+                let mut postgres = Command::new(initdb.with_file_name("postgres"));
+                postgres.arg("-D").arg(data).arg("-k").arg(folder.path());
+                postgres.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(settings("-c"));
+                Keeper::new(&postgres, folder, &Ways { end: END, kill: KILL.into(), ..Ways::of_program() })
             }
             Found::Image(image) => {
-                let mut arguments: Vec<String> =
-                    ["run", "--rm", "--init", "-e", "POSTGRES_HOST_AUTH_METHOD=trust"].map(str::to_owned).into();
-                arguments.extend(["-e".into(), "POSTGRES_USER=allocation".into(), "-p".into()]);
-                arguments.extend([format!("127.0.0.1:{port}:5432"), image.to_owned()]);
-                arguments.extend(settings("-c"));
-                supervise("docker".as_ref(), &arguments, folder)
+                let options = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust", "-e", "POSTGRES_USER=allocation"];
+                let (options, arguments) = (options.map(str::to_owned), settings("-c").collect::<Vec<_>>());
+                Keeper::container(image, END, (port, 5432), "/var/lib/postgresql/data", &options, &arguments, folder)
             }
         };
-        Self { supervisor, port }
+        keeper.begin();
+        Self { keeper, port }
     }
 
     /// The port it listens on.
@@ -76,11 +84,16 @@ impl PostgresServer {
     pub async fn database(&self) -> String {
         empty_database(self.port).await
     }
-}
 
-impl Drop for PostgresServer {
-    fn drop(&mut self) {
-        end(&mut self.supervisor);
+    /// Ends it without warning (SIGKILL).
+    pub fn kill(&mut self) {
+        self.keeper.kill();
+    }
+
+    /// Starts it again with what it has kept, and waits until it has recovered.
+    pub async fn bring_back(&mut self) {
+        self.keeper.begin();
+        admin(self.port).await;
     }
 }
 
@@ -95,15 +108,23 @@ pub async fn postgres_url() -> String {
 async fn empty_database(port: u16) -> String {
     static NAMES: AtomicU64 = AtomicU64::new(0);
     let name = format!("test_{}_{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
-    let server = format!("postgres://allocation@127.0.0.1:{port}");
-    let admin = crate::eventually("PostgreSQL to take connections", async || {
-        let (client, connection) = tokio_postgres::connect(&format!("{server}/postgres"), NoTls).await.ok()?;
+    // Copying files is quicker here than writing them to the log.
+    let create = format!("CREATE DATABASE {name} STRATEGY file_copy");
+    admin(port).await.batch_execute(&create).await.expect("a new database");
+    format!("{}/{name}", url(port))
+}
+
+fn url(port: u16) -> String {
+    format!("postgres://allocation@127.0.0.1:{port}")
+}
+
+/// A connection to the server, as soon as it takes any.
+async fn admin(port: u16) -> Client {
+    let url = format!("{}/postgres", url(port));
+    crate::eventually("PostgreSQL to take connections", async || {
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
         tokio::spawn(connection);
         Some(client)
     })
-    .await;
-    // Copying files is quicker here than writing them to the log.
-    let create = format!("CREATE DATABASE {name} STRATEGY file_copy");
-    admin.batch_execute(&create).await.expect("a new database");
-    format!("{server}/{name}")
+    .await
 }

@@ -40,7 +40,7 @@ impl RabbitServer {
                 };
                 // Its data is found by the name of its host.
                 let options = ["--hostname", "allocation-tests"].map(str::to_owned);
-                let keeper = Keeper::container(image, (port, 5672), "/var/lib/rabbitmq", &options, &[], folder);
+                let keeper = Keeper::container(image, "TERM", (port, 5672), "/var/lib/rabbitmq", &options, &[], folder);
                 (keeper, Box::new(control) as Control)
             }
         };

@@ -27,9 +27,9 @@ impl RedisServer {
         server
     }
 
-    /// Starts one that writes each command to its disk, and syncs it every second.
+    /// Starts one that writes each command to its disk, and syncs it, before it answers.
     pub async fn durable() -> Self {
-        let mut server = Self::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+        let mut server = Self::with(&["--appendonly", "yes", "--appendfsync", "always"]);
         server.bring_back().await;
         server
     }
@@ -52,7 +52,7 @@ impl RedisServer {
                 redis.args(["--bind", "127.0.0.1", "--port", &port.to_string()]).args(settings);
                 Keeper::new(&redis, folder, &Ways::of_program())
             }
-            Found::Image(image) => Keeper::container(image, (port, 6379), "/data", &[], &settings, folder),
+            Found::Image(image) => Keeper::container(image, "TERM", (port, 6379), "/data", &[], &settings, folder),
         };
         Self { keeper, port }
     }
