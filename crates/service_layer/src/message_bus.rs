@@ -201,7 +201,7 @@ impl<D: Database> MessageBus<D> {
     }
 
     async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
-        if let Some(verdicts) = self.from_memory(messages).await? {
+        if let Some(verdicts) = self.without_loading(messages).await? {
             return Ok(verdicts);
         }
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
@@ -215,7 +215,7 @@ impl<D: Database> MessageBus<D> {
     }
 
     /// The same on products that are known from earlier units of work, instead of loading them; `None`: that does not serve, and nothing was done.
-    async fn from_memory(&self, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
+    async fn without_loading(&self, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
         let Some(products) = self.kept.take(messages, self.clock.monotonic()) else { return Ok(None) };
         let verdicts = match self.with_known(products, messages).await {
             Err(StoreError::Conflict(_)) => None,

@@ -75,8 +75,8 @@ impl PostgresTransaction {
         });
         let commit = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
         // All answers are waited for: the first that is an error says what is wrong, those behind it that something is.
-        let (begun, answers, committed) = join3(begin, join_all(queries), commit).await;
-        begun.map_err(store_error)?;
+        let (opened, answers, committed) = join3(begin, join_all(queries), commit).await;
+        opened.map_err(store_error)?;
         let mut rows = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(store_error)?;
         committed.map_err(store_error)?;
         Ok(rows.split_off(unasked))
