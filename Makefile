@@ -54,8 +54,9 @@ lint: ## Format, clippy, documentation, dependencies, instructions of one alloca
 openapi: ## Write docs/openapi.json, docs/asyncapi.json and docs/schemas anew
 	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e in_docs
 
-bench: build ## Measure, and print a table
-	$(CARGO) run --release --locked --package allocation-bench
+bench: ## Measure, and print a table
+	$(CARGO) build --release --locked --package allocation --package allocation-bench
+	$(TARGET)/release/allocation-bench
 
 up: ## The whole system in containers
 	docker compose up --build --detach --wait
