@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use allocation_entrypoints::consumer::{
     CHANGE_BATCH_QUANTITY, Consumer, Delivery, Retried, Source, SourceError, Subscription,
 };
-use allocation_service_layer::group_commit::{Lane, Limits};
+use allocation_service_layer::Message;
+use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, Limits};
+use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::{Metrics, SourceLabels};
 use allocation_service_layer::ports::database::{KeyOf, StoreError};
 use allocation_service_layer::ports::dead_letters::{DeadLetters, KeptLetter};
@@ -149,6 +151,35 @@ async fn what_cannot_be_read_is_kept_and_holds_up_nobody() {
     let reasons: Vec<_> = bench.letters().await.into_iter().map(|kept| kept.letter.reason).collect();
     assert_eq!(reasons.len(), 2);
     assert!(reasons.iter().all(|reason| reason.starts_with("it is no CloudEvents object")), "{reasons:?}");
+}
+
+/// Counts what it hands on.
+struct Counting(Arc<dyn Commands>, AtomicUsize);
+
+#[async_trait]
+impl Commands for Counting {
+    async fn handle(&self, message: Message) -> Result<Verdict, HandlerError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.handle(message).await
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_has_nothing_behind_it_done_again() {
+    let mut bench = bench();
+    let counting = Arc::new(Counting(bench.consumer.commands.clone(), AtomicUsize::new(0)));
+    bench.consumer.commands = counting.clone();
+    let mut page = vec![batch("0", 1_000)];
+    for n in 1..=100 {
+        page.push(damaged(&format!("d{n}"), 1));
+        page.push(said(&format!("x{n}"), "cancel_batch", r#"{"sku":"LAMP","ref":"b"}"#));
+        page.push(on("allocation.commands", &format!("nonsense {n}")));
+    }
+    assert!(bench.work(&page).await);
+    assert_eq!(bench.available().await, 900);
+    assert_eq!(bench.fixture.store.count_letters().await.unwrap(), 200);
+    assert_eq!(bench.consumed(), 101);
+    assert_eq!(counting.1.load(Ordering::SeqCst), 201, "each that can be read is handled once");
 }
 
 #[tokio::test(start_paused = true)]

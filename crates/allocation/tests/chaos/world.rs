@@ -199,7 +199,7 @@ impl World {
         self.people.ask(program, fresh).await;
     }
 
-    /// Sends so many commands as messages, some of them twice, and one that nobody can use.
+    /// Sends so many commands as messages, a fifth of them twice, and one that nobody can use.
     async fn send(&mut self, count: usize) {
         let fresh = self.fresh(count);
         self.tally.by_message += count;

@@ -18,6 +18,7 @@ use allocation_domain::{BatchQuantity, BatchRef, Command, Rejection, Sku};
 use allocation_service_layer::Message;
 use allocation_service_layer::failpoints::Failpoint;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
+use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::{Metrics, SourceLabels};
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::StoreError;
@@ -110,6 +111,16 @@ fn reason(rejection: &Rejection) -> String {
     match rejection {
         Rejection::KeyReused(_) => "its id was used for another message".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// What a verdict means for the message. There is one for each.
+fn effect(verdict: Option<Result<Verdict, HandlerError>>) -> Result<(), Trouble> {
+    match verdict.expect("each message has a verdict") {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(rejection)) => Err(Trouble::Unusable(reason(&rejection))),
+        Err(HandlerError::Store(StoreError::Failed(why))) => Err(Trouble::Failed(why)),
+        Err(passing) => Err(Trouble::Passing(passing.to_string())),
     }
 }
 
@@ -231,37 +242,45 @@ impl Consumer {
         true
     }
 
-    /// Tries messages in order, together, and says how many of the first have had their effect, and what was wrong with the one after these.
+    /// Tries messages in order, together, and says how many of the first are settled, each by its effect or as a dead letter, and what was wrong with the
+    /// one after these.
     ///
-    /// What comes after it may have had its effect too; it is tried again and, having a name, does nothing then.
+    /// What comes after that one may have had its effect too; it is tried again and, having a name, does nothing then.
     async fn attempt(&self, source: &'static str, page: &[Delivery]) -> (usize, Option<Trouble>) {
-        let mut messages = Vec::with_capacity(page.len());
-        let mut unreadable = None;
+        let (mut messages, mut unreadable) = (Vec::with_capacity(page.len()), Vec::new());
+        let mut unread = None;
         for delivery in page {
             match self.read(&delivery.channel, &delivery.body).await {
                 Ok(message) => messages.push(message),
+                Err(Trouble::Unusable(why)) => unreadable.push((messages.len() + unreadable.len(), why)),
                 Err(trouble) => {
-                    unreadable = Some(trouble);
+                    unread = Some(trouble);
                     break;
                 }
             }
         }
-        Failpoint::PageRead.pass();
-        let mut settled = 0;
-        for verdict in self.commands.handle_all(messages).await {
-            let trouble = match verdict {
-                Ok(Ok(_)) => {
-                    self.metrics.consumed.get_or_create(&SourceLabels { source }).inc();
-                    settled += 1;
-                    continue;
-                }
-                Ok(Err(rejection)) => Trouble::Unusable(reason(&rejection)),
-                Err(HandlerError::Store(StoreError::Failed(why))) => Trouble::Failed(why),
-                Err(passing) => Trouble::Passing(passing.to_string()),
+        let read = messages.len() + unreadable.len();
+        let mut verdicts = self.commands.handle_all(messages).await.into_iter();
+        let mut unreadable = unreadable.into_iter().peekable();
+        for (nth, delivery) in page.iter().enumerate().take(read) {
+            let settled = match unreadable.next_if(|(at, _)| *at == nth) {
+                Some((_, why)) => Err(Trouble::Unusable(why)),
+                None => effect(verdicts.next()),
             };
-            return (settled, Some(trouble));
+            let settled = match settled {
+                Ok(()) => {
+                    self.metrics.consumed.get_or_create(&SourceLabels { source }).inc();
+                    Ok(())
+                }
+                // Those behind it are not tried again for its sake.
+                Err(Trouble::Unusable(why)) => self.bury(source, delivery, &why).await.map_err(Trouble::from),
+                failed => failed,
+            };
+            if let Err(trouble) = settled {
+                return (nth, Some(trouble));
+            }
         }
-        (settled, unreadable)
+        (read, unread)
     }
 
     /// The command that a message means.
