@@ -35,6 +35,8 @@ async fn it_stops_when_asked_and_goes_on_where_it_was(on: On) {
 
 #[tokio::test]
 async fn a_bad_value_stops_it_at_once_with_the_variables_name() {
+    // Some are found out only once there is a store.
+    let folder = tempfile::tempdir().unwrap();
     for (name, value) in [
         ("LISTEN", "nowhere"),
         ("DATABASE_URL", "mysql://x"),
@@ -43,14 +45,16 @@ async fn a_bad_value_stops_it_at_once_with_the_variables_name() {
         ("LOG", "a=b=c"),
         ("DB_HOST", "db"),
     ] {
-        let output = command(Path::new(PROGRAM), &[(name, value)], &["serve"]).output().await.unwrap();
+        let mut serve = command(Path::new(PROGRAM), &[(name, value)], &["serve"]);
+        let output = serve.current_dir(folder.path()).output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
         let named = if name == "DB_HOST" { "DB_PASSWORD" } else { name };
         assert!(said.contains(named), "{name}={value}: {said}");
     }
     let mails = [("SMTP_URL", "smtp://localhost:1"), ("NOTIFY_TO", "nobody")];
-    let output = command(Path::new(PROGRAM), &mails, &["relay"]).output().await.unwrap();
+    let mut relay = command(Path::new(PROGRAM), &mails, &["relay"]);
+    let output = relay.current_dir(folder.path()).output().await.unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("NOTIFY_TO"));
 }
 
