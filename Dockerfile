@@ -33,7 +33,8 @@ RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --home-dir /
     && install -d -o allocation -g allocation /data
 COPY --from=build /src/target/release/allocation /usr/local/bin/allocation
 # No DATABASE_URL, which would outrank DB_HOST: the default is a SQLite file in the working directory.
-ENV LISTEN=0.0.0.0:5005
+# Others reach that address, so requests need an API key: `docker exec CONTAINER allocation keys create …` makes one. ACCESS=open asks for none.
+ENV LISTEN=0.0.0.0:5005 ACCESS=keys
 # By number, so that an orchestrator can see that it isn't root.
 USER 10001:10001
 WORKDIR /data

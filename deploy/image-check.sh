@@ -168,6 +168,9 @@ done
 [ -n "$healthy" ] || { cat "$served" >&2; fail "did not become healthy"; }
 echo "health check: healthy"
 echo "GET /healthz: $(inside curl --silent --show-error --fail --max-time 5 http://localhost:5005/healthz)"
+status=$(inside curl --silent --output /dev/null --write-out '%{http_code}' --max-time 5 http://localhost:5005/v1/products)
+echo "GET /v1/products without a key: $status"
+[ "$status" = 401 ] || fail "lets in whoever has no API key"
 pid=
 for candidate in $(ip netns pids "$netns"); do
     [ "$(cat "/proc/$candidate/comm")" != allocation ] || pid=$candidate

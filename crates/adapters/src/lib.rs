@@ -6,10 +6,11 @@
 //! **What it may know.** The domain, the ports, and the one outside thing that each module is about. Not the entrypoints.
 //!
 //! **How to add…**
-//! - *a store*: a module with its migrations beside the others, implementing `Database`, `Reader`, `EventLog` and `DeadLetters`; then a line in
+//! - *a store*: a module with its migrations beside the others, implementing `Database`, `Reader`, `EventLog`, `DeadLetters` and the other ports of a store; then a line in
 //!   `tests/` for each contract suite of `allocation_testing::contracts`.
 //! - *a broker*: one file that implements `EventPublisher`.
 
+mod api_key_row;
 mod migrations;
 pub mod nats;
 pub mod postgres;

@@ -12,54 +12,23 @@ use allocation_service_layer::wire::instant_text;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::bootstrap::Store;
 use crate::config::Config;
 use crate::serve::{configured_sinks, introduce};
-
-/// Which events are old.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Before {
-    /// Those that happened so many days ago.
-    Days(u32),
-    /// Those that happened before an instant.
-    Instant(OffsetDateTime),
-}
-
-impl std::str::FromStr for Before {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(days) = text.parse() {
-            return Ok(Self::Days(days));
-        }
-        let instant = OffsetDateTime::parse(text, &Rfc3339).map(Self::Instant);
-        instant.map_err(|_| "must be a number of days, or an instant such as 2011-01-02T03:04:05Z".into())
-    }
-}
-
-impl Before {
-    fn instant(self, now: OffsetDateTime) -> Result<OffsetDateTime, Failure> {
-        match self {
-            Self::Days(days) => Ok(now.checked_sub(Duration::days(days.into())).ok_or("that is before all time")?),
-            Self::Instant(instant) => Ok(instant),
-        }
-    }
-}
+use crate::when::When;
 
 /// Archives what is old, and says how much that was and what stood in the way of more.
-pub(crate) async fn run(config: &Config, before: Before, to: Option<&Path>) -> Result<String, Failure> {
+pub(crate) async fn run(config: &Config, before: When, to: Option<&Path>) -> Result<String, Failure> {
     let store = Store::open_migrated(config).await?;
     // What is configured and has yet to run for the first time sees what there is now.
     let sinks = configured_sinks(config, &store.ambient.metrics)?;
     introduce(config, store.log().as_ref(), &sinks).await?;
     let mut file = to.map(ArchiveFile::open).transpose()?;
     let shelf = file.as_mut().map(|file| file as &mut dyn Shelf);
-    let before = before.instant(store.ambient.clock.now())?;
+    let before = before.back_from(store.ambient.clock.now())?;
     let Archived { events, held_back } = store.archivist().archive(before, shelf, &CancellationToken::new()).await?;
     let mut said = format!("archived {events} events");
     if let Some(HeldBack { sink, position, at }) = held_back {
@@ -211,17 +180,5 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
         assert!(ArchiveFile::open(&folder.path().join("no/such/folder")).is_err());
-    }
-
-    #[test]
-    fn what_is_old_is_told_in_days_or_by_an_instant() {
-        let now = time::macros::datetime!(2031-03-04 05:06:07 UTC);
-        let before = |text: &str| text.parse::<Before>().unwrap().instant(now);
-        assert_eq!(before("2").unwrap(), time::macros::datetime!(2031-03-02 05:06:07 UTC));
-        assert_eq!(before("2031-01-01T00:00:00+01:00").unwrap(), time::macros::datetime!(2030-12-31 23:00:00 UTC));
-        assert!(before("4000000000").is_err());
-        for bad in ["", "-1", "soon", "2031-01-01"] {
-            assert!(bad.parse::<Before>().is_err(), "{bad}");
-        }
     }
 }

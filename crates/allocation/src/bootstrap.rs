@@ -7,10 +7,12 @@ use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_entrypoints::consumer::Consumer;
+use allocation_service_layer::access::{Issuer, KeyRing};
 use allocation_service_layer::archive::Archivist;
 use allocation_service_layer::group_commit::{Commands, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::api_keys::ApiKeys;
 use allocation_service_layer::ports::archive::Archive;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::database::{self, StoreResult};
@@ -145,6 +147,24 @@ impl Store {
         let Ambient { clock, entropy, metrics } = self.ambient.clone();
         let holder = entropy.uuid(clock.now()).to_string();
         Archivist { log: self.log(), archive: self.archive(), clock, metrics, holder }
+    }
+
+    pub(crate) fn api_keys(&self) -> Arc<dyn ApiKeys> {
+        match &self.kind {
+            StoreKind::Sqlite(store) => Arc::new(store.clone()),
+            StoreKind::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// What makes API keys.
+    pub(crate) fn issuer(&self) -> Issuer {
+        let Ambient { clock, entropy, .. } = self.ambient.clone();
+        Issuer { store: self.api_keys(), clock, entropy }
+    }
+
+    /// What looks API keys up.
+    pub(crate) fn key_ring(&self) -> KeyRing {
+        KeyRing::new(self.api_keys(), self.ambient.clock.clone())
     }
 
     pub(crate) fn housekeeping(&self) -> Arc<dyn Housekeeping> {

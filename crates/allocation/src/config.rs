@@ -88,6 +88,11 @@ const VARIABLES: &[Variable] = &[
     ),
     plain("WEBHOOK_SECONDS", "15", "How long a webhook's receiver may take to answer"),
     plain("LISTEN", "127.0.0.1:5005", "Where the web API listens"),
+    plain(
+        "ACCESS",
+        "",
+        "Who may use the web API: keys (those with an API key, made by `allocation keys create`) or open (everybody); unset, everybody on a loopback address, and nothing is served on any other",
+    ),
     plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
     plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),
@@ -153,6 +158,15 @@ pub(crate) struct Parts {
     pub(crate) consumer: bool,
 }
 
+/// Who may use the web API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Whoever has an API key.
+    Keys,
+    /// Everybody.
+    Open,
+}
+
 /// The sinks that can be configured, as metrics call them.
 const SINKS: [&str; 5] = ["redis", "redis-stream", "nats", "rabbitmq", "mail"];
 
@@ -194,6 +208,8 @@ pub(crate) struct Config {
     pub(crate) webhook_reach: Reach,
     pub(crate) webhook_patience: Duration,
     pub(crate) listen: SocketAddr,
+    /// What was said of it, if anything was.
+    access: Option<Door>,
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
@@ -260,6 +276,12 @@ impl Config {
             webhook_reach: if values.switch("WEBHOOK_PRIVATE")? { Reach::PRIVATE } else { Reach::PUBLIC },
             webhook_patience: Duration::from_secs(values.number("WEBHOOK_SECONDS", 1, 300)? as u64),
             listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
+            access: match values.given("ACCESS") {
+                None => None,
+                Some("keys") => Some(Door::Keys),
+                Some("open") => Some(Door::Open),
+                Some(_) => return Err(BadVariable::new("ACCESS", "must be keys or open")),
+            },
             api: {
                 let host = values.text("API_HOST");
                 (host.to_owned(), if is_local(host) { 5005 } else { 80 })
@@ -287,6 +309,22 @@ impl Config {
             log: values.text("LOG").to_owned(),
             given: values.0,
         })
+    }
+
+    /// Who may use the web API. An address that others reach is served only if that was said.
+    pub(crate) fn door(&self) -> Result<Door, BadVariable> {
+        let listen = self.listen;
+        match self.access {
+            Some(door) => Ok(door),
+            None if listen.ip().to_canonical().is_loopback() => Ok(Door::Open),
+            None => {
+                let why = format!(
+                    "must be set, as others reach LISTEN={listen}: to `keys`, so that requests need an API key (made by `allocation keys create`), or \
+                     to `open`, so that everybody may do everything"
+                );
+                Err(BadVariable::new("ACCESS", why))
+            }
+        }
     }
 
     /// Every variable with its meaning, default and current value, in the form of an environment file.
@@ -562,6 +600,7 @@ mod tests {
             ("SINKS_BEGIN", "yesterday"),
             ("SINKS_BEGIN", "kafka=now"),
             ("LISTEN", "5005"),
+            ("ACCESS", "off"),
             ("WEB", "maybe"),
             ("WEBHOOK_PRIVATE", "maybe"),
             ("WEBHOOK_SECONDS", "0"),
@@ -574,6 +613,22 @@ mod tests {
             ("TIME_ZONES", "berlin=Europe/Berlin,berlin=Europe/Rome"),
         ] {
             assert_eq!(config(&[(name, value)]).unwrap_err().variable, name, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_others_reach_is_served_only_if_it_was_said_to_whom() {
+        let door = |listen: &str, access: &str| config(&[("LISTEN", listen), ("ACCESS", access)]).unwrap().door();
+        for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(door(here, ""), Ok(Door::Open), "{here}");
+            assert_eq!(door(here, "keys"), Ok(Door::Keys), "{here}");
+        }
+        for elsewhere in ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "[::ffff:0.0.0.0]:80", "[fe80::1]:80"] {
+            let refused = door(elsewhere, "").unwrap_err();
+            assert_eq!(refused.variable, "ACCESS");
+            assert!(refused.why.contains("`keys`") && refused.why.contains("`open`"), "{refused}");
+            assert_eq!(door(elsewhere, "keys"), Ok(Door::Keys));
+            assert_eq!(door(elsewhere, "open"), Ok(Door::Open));
         }
     }
 

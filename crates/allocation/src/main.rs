@@ -1,5 +1,6 @@
 //! The program and nothing else: reads the configuration, puts the parts together, and runs what it is told to.
 
+mod api_keys;
 mod archive;
 mod books;
 mod bootstrap;
@@ -11,6 +12,7 @@ mod replay;
 mod serve;
 mod sinks;
 mod telemetry;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::bootstrap::Store;
 use crate::config::{Config, Database, Parts};
 use crate::replay::{Bound, Range};
+use crate::when::When;
 
 /// Threads of many connections allocate at the same time; this allocator keeps them out of each other's way.
 #[global_allocator]
@@ -65,6 +68,9 @@ enum Subcommands {
     /// Messages that could not be used
     #[command(subcommand)]
     DeadLetters(dead_letters::What),
+    /// API keys: who may use the web API
+    #[command(subcommand)]
+    Keys(api_keys::What),
     /// Print every variable with its meaning, default and current value
     Config,
     /// Ask a running service whether it is ready; exit status 1 if it is not
@@ -89,7 +95,7 @@ enum Events {
     Archive {
         /// Those before this: so many days ago, or an instant such as 2011-01-02T03:04:05Z
         #[arg(long)]
-        before: archive::Before,
+        before: When,
         /// Append them to this file first, a line of JSON for each
         #[arg(long)]
         to: Option<PathBuf>,
@@ -205,6 +211,7 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
         Subcommands::Verify => return books::verify(config).await,
         Subcommands::Repair { apply } => return books::repair(config, *apply).await,
         Subcommands::DeadLetters(what) => return dead_letters::run(config, what).await,
+        Subcommands::Keys(what) => return api_keys::run(config, what).await,
         Subcommands::Health => return Ok(ExitCode::from(u8::from(!health::ready(config).await?))),
     }
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ use allocation_entrypoints::consumer::rabbitmq::RabbitSource;
 use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::StoreResult;
@@ -30,8 +31,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::bootstrap::{Ambient, Store};
-use crate::config::{BadVariable, Config, Parts, reveal};
+use crate::bootstrap::{Ambient, RunningLane, Store};
+use crate::config::{BadVariable, Config, Door, Parts, reveal};
 
 /// How long work in flight may take once the program is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -52,6 +53,7 @@ impl Parts {
 
 /// Runs until SIGINT or SIGTERM; a second one ends at once.
 pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
+    let door = parts.web.then(|| config.door()).transpose()?;
     let stop = CancellationToken::new();
     let store = Store::open_migrated(config).await?;
     let sinks = configured_sinks(config, &store.ambient.metrics)?;
@@ -118,21 +120,13 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             });
         }
     }
-    if parts.web {
+    if let Some(door) = door {
+        let access = access(door, &store, &mut tasks, &stop).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let state = WebParts {
-            commands: Arc::new(lane.handle.clone()),
-            reader: store.reader(),
-            foresight: lane.foresight.clone(),
-            feed: feed.clone(),
-            hooks: Arc::new(hooks(&store, webhooks.clone())),
-            clock: store.ambient.clock.clone(),
-            entropy: store.ambient.entropy.clone(),
-            metrics: store.ambient.metrics.clone(),
-        };
+        let state = web_parts(&store, &lane, feed.clone(), webhooks.clone(), access);
         // An answer is one small packet; waiting to fill it would only make it late.
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let stop = stop.clone();
@@ -171,6 +165,51 @@ async fn wait(mut tasks: JoinSet<Result<(), Failure>>, stop: &CancellationToken)
         _ = terminate.recv() => std::process::exit(143),
     }
     ended
+}
+
+/// What lets callers in, as configured.
+async fn access(
+    door: Door,
+    store: &Store,
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    stop: &CancellationToken,
+) -> StoreResult<Access> {
+    if door == Door::Open {
+        return Ok(Access::Open);
+    }
+    let now = store.ambient.clock.now();
+    if !store.api_keys().api_keys().await?.iter().any(|key| key.in_force(now)) {
+        tracing::warn!("no API key is in force, so nobody is let in: make one with `allocation keys create`");
+    }
+    let ring = Arc::new(store.key_ring());
+    let (uses, stop) = (ring.clone(), stop.clone());
+    tasks.spawn(async move {
+        uses.run(stop).await;
+        Ok(())
+    });
+    Ok(Access::Credentials(ring))
+}
+
+/// What the web API works with.
+fn web_parts(
+    store: &Store,
+    lane: &RunningLane,
+    feed: Arc<Feed>,
+    webhooks: Arc<dyn WebhookSender>,
+    access: Access,
+) -> WebParts {
+    let Ambient { clock, entropy, metrics } = store.ambient.clone();
+    WebParts {
+        commands: Arc::new(lane.handle.clone()),
+        reader: store.reader(),
+        foresight: lane.foresight.clone(),
+        feed,
+        hooks: Arc::new(hooks(store, webhooks)),
+        clock,
+        entropy,
+        metrics,
+        access,
+    }
 }
 
 /// Where commands come from, as configured.

@@ -7,7 +7,7 @@
 //! **What it may know.** The domain and the service layer. Not the adapters: it never learns which store or broker is behind the ports.
 //!
 //! **How to add…**
-//! - *a route*: a handler with its `#[utoipa::path]` in a module of [`web`], registered in that module's `routes()`. The OpenAPI document comes from
+//! - *a route*: a handler with its `#[utoipa::path]` in a module of [`web`], registered in that module's `routes()` with the scope it needs. The OpenAPI document comes from
 //!   the same lines; `make openapi` rewrites `docs/openapi.json`.
 //! - *a message from outside*: a form in [`consumer`] that turns its body into a command.
 //! - *a broker to consume from*: a file beside `consumer/redis.rs`.

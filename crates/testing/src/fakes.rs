@@ -1,5 +1,7 @@
 //! Fakes of the ports: a store in memory, a broker and a mail server that remember what they were given, and can fail when told to.
 
+mod api_keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use allocation_domain::{
     AcceptedLine, Batch, BatchRef, LineKey, OrderId, Part, PartKey, Product, Seniority, Sku, Split,
 };
 use allocation_service_layer::TimeZones;
+use allocation_service_layer::ports::api_keys::ApiKey;
 use allocation_service_layer::ports::archive::{Archive, Checkpoint, Removal, Replacement};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
@@ -51,6 +54,7 @@ struct State {
     letters_ever: u64,
     keys: BTreeMap<Arc<str>, (RequestKey, OffsetDateTime)>,
     webhooks: BTreeMap<WebhookId, Webhook>,
+    api_keys: Vec<ApiKey>,
 }
 
 #[derive(Clone)]

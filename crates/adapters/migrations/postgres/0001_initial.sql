@@ -228,3 +228,17 @@ CREATE TABLE webhooks (
     failed_at bigint,
     failure text
 );
+
+-- Who may use the API: of each key a digest and what it allows, and not the key itself. Those of no use any more stay, so that what was done with them
+-- can be told.
+CREATE TABLE api_keys (
+    digest bytea PRIMARY KEY, -- SHA-256 of the key
+    name text COLLATE "C" NOT NULL,
+    generation bigint NOT NULL, -- which of the keys of that name, from 1
+    scopes text NOT NULL, -- with commas between them
+    created_at bigint NOT NULL,
+    expires_at bigint, -- null: it does not by itself
+    revoked_at bigint,
+    last_used_at bigint,
+    UNIQUE (name, generation)
+);

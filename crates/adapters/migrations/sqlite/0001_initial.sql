@@ -210,3 +210,17 @@ CREATE TABLE webhooks (
     failed_at INTEGER,
     failure TEXT
 ) STRICT, WITHOUT ROWID;
+
+-- Who may use the API: of each key a digest and what it allows, and not the key itself. Those of no use any more stay, so that what was done with them
+-- can be told.
+CREATE TABLE api_keys (
+    digest BLOB NOT NULL PRIMARY KEY, -- SHA-256 of the key
+    name TEXT NOT NULL,
+    generation INTEGER NOT NULL, -- which of the keys of that name, from 1
+    scopes TEXT NOT NULL, -- with commas between them
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER, -- null: it does not by itself
+    revoked_at INTEGER,
+    last_used_at INTEGER,
+    UNIQUE (name, generation)
+) STRICT, WITHOUT ROWID;

@@ -1,5 +1,6 @@
 //! PostgreSQL: the store that any number of equal copies share.
 
+mod api_keys;
 mod archive;
 mod dead_letters;
 mod event_log;

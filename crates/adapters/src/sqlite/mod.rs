@@ -1,5 +1,6 @@
 //! SQLite: the embedded store. One file, one writer, a commit that is on disk when it returns.
 
+mod api_keys;
 mod archive;
 mod dead_letters;
 mod event_log;

@@ -1,5 +1,6 @@
 //! The whole way: the program as a process, real stores, a real Redis, and HTTP.
 
+mod access;
 mod alerts;
 mod api;
 mod archive;

@@ -11,6 +11,7 @@ use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_adapters::webhook::{HttpWebhooks, Reach};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
 use allocation_entrypoints::web::{self, WebParts};
+use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
 use allocation_service_layer::handlers::{OrderReply, Reply, Verdict};
@@ -85,6 +86,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
             clock,
             entropy: Arc::new(SystemEntropy),
             metrics: Metrics::new(),
+            access: Access::Open,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         eprintln!("listening address={}", listener.local_addr()?);

@@ -3,6 +3,7 @@
 use allocation_domain::Command;
 use allocation_domain::commands::{DeclareBatch, Precondition};
 use allocation_service_layer::Message;
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::handlers::BatchReply;
 use allocation_service_layer::views::BatchView;
 use allocation_service_layer::wire::date_text;
@@ -12,9 +13,9 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::extract::{Body, OptionalBody};
 use super::keyed::Keyed;
 use super::problem::{BodyProblems, Problem};
@@ -24,13 +25,13 @@ use crate::asked::batches::{AdjustmentRequest, BatchDeclaration, Receipt, SomeUn
 use crate::asked::fields::{Faults, Names};
 use crate::asked::{self, Nothing};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(put_batch, delete_batch))
-        .routes(routes!(post_receipt))
-        .routes(routes!(post_adjustment))
-        .routes(routes!(quarantine))
-        .routes(routes!(release))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::StockWrite, routes!(put_batch, delete_batch))
+        .needing(Scope::StockWrite, routes!(post_receipt))
+        .needing(Scope::StockWrite, routes!(post_adjustment))
+        .needing(Scope::StockWrite, routes!(quarantine))
+        .needing(Scope::StockWrite, routes!(release))
 }
 
 /// A batch.

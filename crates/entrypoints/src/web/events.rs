@@ -5,21 +5,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allocation_service_layer::access::{Access, Caller, Scope};
 use allocation_service_layer::feed::{Address, Feed, Filter, Found, News};
 use allocation_service_layer::ports::event_log::FeedEvent;
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
+use super::access::Routes;
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, Parse, Scalar, Topic, Wait};
@@ -31,8 +32,8 @@ const STREAMED: usize = 100;
 /// How many events a stream passes over before it says how far it is.
 const PASSED_OVER: u64 = 1_000;
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(list_events)).routes(routes!(stream_events))
+pub(super) fn routes() -> Routes {
+    Routes::new().needing(Scope::EventsRead, routes!(list_events)).needing(Scope::EventsRead, routes!(stream_events))
 }
 
 /// A page of the feed.
@@ -116,7 +117,7 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 ///
 /// `id` is the position, `event` the type, `data` the event as it was stored. A reader that comes back says in `Last-Event-ID` how far it was,
 /// as browsers do. A comment each 15 seconds shows that it is alive.
-/// It ends when the service stops, or can't read on; come back then.
+/// It ends when the service stops, can't read on, or the credential is no longer valid; come back then.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(
@@ -134,6 +135,7 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 )]
 async fn stream_events(
     State(state): State<WebState>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     mut query: QueryFields,
 ) -> Result<Response, Problem> {
@@ -147,7 +149,9 @@ async fn stream_events(
     let feed = state.feed.clone();
     let news = feed.news();
     let found = kept(after, feed.find(after, STREAMED, &filter).await?)?;
-    let mut reading = Reading { feed, news, filter, page: VecDeque::new(), next: after, told: after, seen_all: false };
+    let reader = (state.access.clone(), caller);
+    let page = VecDeque::new();
+    let mut reading = Reading { feed, reader, news, filter, page, next: after, told: after, seen_all: false };
     reading.turn_to(found);
     let events = stream::unfold(reading, async |reading| {
         let (event, reading) = reading.read_on().await?;
@@ -169,6 +173,8 @@ fn last_event_id(faults: &mut Faults, headers: &HeaderMap) -> Option<u64> {
 /// A stream and how far its reader is. The next page is read once the last one has been sent.
 struct Reading {
     feed: Arc<Feed>,
+    /// Who reads, and who says whether they still may.
+    reader: (Access, Caller),
     news: News,
     filter: Filter,
     page: VecDeque<FeedEvent>,
@@ -184,6 +190,15 @@ impl Reading {
         self.seen_all = found.events.is_empty() && !found.is_enough(self.next);
         self.next = found.next;
         self.page = found.events.into();
+    }
+
+    /// Whether the reader would be let in now: a key may have been revoked since.
+    async fn may_read_on(&self) -> bool {
+        let (access, caller) = &self.reader;
+        access.still_admits(caller, Scope::EventsRead).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a stream of events ends, as its reader's credential can't be checked");
+            false
+        })
     }
 
     /// What to send next; none: the stream ends.
@@ -204,6 +219,9 @@ impl Reading {
             if self.seen_all {
                 let (feed, next) = (self.feed.clone(), self.next);
                 feed.unless_stopping(self.news.after(next)).await?;
+            }
+            if !self.may_read_on().await {
+                return None;
             }
             match self.feed.find_news(self.next, STREAMED, &self.filter).await {
                 Ok(found) if found.kept_after <= self.next => self.turn_to(found),

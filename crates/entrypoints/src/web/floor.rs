@@ -1,11 +1,12 @@
 //! The warehouse floor: picking, shipping, returns.
 
 use allocation_service_layer::Message;
+use allocation_service_layer::access::Scope;
 use axum::Json;
 use axum::extract::State;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::extract::OptionalBody;
 use super::keyed::Keyed;
 use super::orders::{Order, order};
@@ -15,12 +16,12 @@ use crate::asked;
 use crate::asked::fields::Names;
 use crate::asked::floor::{PickRequest, ReturnRequest, Shipment};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(pick_order))
-        .routes(routes!(unpick_order))
-        .routes(routes!(post_shipment))
-        .routes(routes!(post_return))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::OrdersWrite, routes!(pick_order))
+        .needing(Scope::OrdersWrite, routes!(unpick_order))
+        .needing(Scope::OrdersWrite, routes!(post_shipment))
+        .needing(Scope::OrdersWrite, routes!(post_return))
 }
 
 /// Releases what an order has on hand to picking.

@@ -1,5 +1,6 @@
 //! The web entrypoint: HTTP requests in, commands to the bus, answers out.
 
+mod access;
 mod batches;
 mod events;
 mod extract;
@@ -18,8 +19,10 @@ mod webhooks;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use access::Routes;
 use allocation_domain::Command;
 use allocation_service_layer::Message;
+use allocation_service_layer::access::{ANYBODY, Access, Caller};
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::Commands;
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
@@ -65,6 +68,8 @@ pub struct WebParts {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Lets callers in.
+    pub access: Access,
 }
 
 /// [`WebParts`], shared by all requests.
@@ -132,8 +137,8 @@ impl WebState {
 )]
 struct ApiDoc;
 
-fn documented() -> OpenApiRouter<WebState> {
-    OpenApiRouter::with_openapi(ApiDoc::openapi())
+fn documented(access: &Access) -> OpenApiRouter<WebState> {
+    let routes = Routes::new()
         .merge(products::routes())
         .merge(movements::routes())
         .merge(batches::routes())
@@ -144,12 +149,13 @@ fn documented() -> OpenApiRouter<WebState> {
         .merge(events::routes())
         .merge(webhooks::routes())
         .merge(original::routes())
-        .merge(operations::routes())
+        .merge(operations::routes());
+    routes.mount(ApiDoc::openapi(), access)
 }
 
 /// The OpenAPI document, as JSON.
 pub fn openapi() -> String {
-    let (_, document) = documented().split_for_parts();
+    let (_, document) = documented(&Access::Open).split_for_parts();
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -157,8 +163,9 @@ pub fn openapi() -> String {
 
 /// Everything that is served.
 pub fn router(state: WebState) -> Router {
-    let (router, document) = documented().split_for_parts();
+    let (router, document) = documented(&state.access).split_for_parts();
     router
+        // No scope: it says what the source does, and holds no data; and a browser that opens a page has no credential to give.
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -177,7 +184,7 @@ async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> 
     response
 }
 
-/// Where a request's changes come from.
+/// Where a request's changes come from: `http` when nobody had to say who they are.
 struct Caused(Cause);
 
 impl FromRequestParts<WebState> for Caused {
@@ -187,7 +194,8 @@ impl FromRequestParts<WebState> for Caused {
         let correlation =
             correlation(&parts.headers).unwrap_or_else(|| state.entropy.uuid(state.clock.now()).to_string().into());
         let trace = parts.headers.get("traceparent").and_then(|text| text.to_str().ok());
-        Ok(Self(Cause { correlation, actor: "http".into(), traceparent: trace.and_then(traceparent) }))
+        let actor = parts.extensions.get::<Caller>().map_or_else(|| ANYBODY.into(), |caller| caller.actor.clone());
+        Ok(Self(Cause { correlation, actor, traceparent: trace.and_then(traceparent) }))
     }
 }
 

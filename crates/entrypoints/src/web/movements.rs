@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use allocation_domain::{BatchRef, Sku};
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::movements::{self, Reading};
 use allocation_service_layer::ports::database::StoreError;
 use allocation_service_layer::ports::reader::LineFilter;
@@ -16,19 +17,19 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
+use super::access::Routes;
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, LineCursor, Names, Parse, Scalar};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_movements))
-        .routes(routes!(list_batch_movements))
-        .routes(routes!(list_recipients))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::StockRead, routes!(list_movements))
+        .needing(Scope::StockRead, routes!(list_batch_movements))
+        .needing(Scope::OrdersRead, routes!(list_recipients))
 }
 
 /// What an event changed of a batch.

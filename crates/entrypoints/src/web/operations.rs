@@ -1,16 +1,21 @@
 //! For those who run the service.
 
+use allocation_service_layer::access::Scope;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
+use super::access::Routes;
 use super::problem::Problem;
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .open(routes!(healthz))
+        .open(routes!(readyz))
+        // What is counted is the log in sum, so whoever may read that may have it; and who scrapes it need not be an admin.
+        .needing(Scope::EventsRead, routes!(metrics))
 }
 
 /// Whether the process is alive. Says nothing of the store.

@@ -2,6 +2,7 @@
 
 use allocation_domain::{OrderId, Shipped};
 use allocation_service_layer::Message;
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::views::{self, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
 use axum::Json;
@@ -9,9 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::extract::{Body, QueryFields};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
@@ -19,12 +20,13 @@ use crate::asked::fields::{Faults, Names};
 use crate::asked::orders::{Extension, LinePatch, OrderRequest, SplitName};
 use crate::asked::{self, Nothing};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(put_order, get_order, delete_order))
-        .routes(routes!(confirm_order))
-        .routes(routes!(extend_order))
-        .routes(routes!(patch_line, delete_line))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::OrdersRead, routes!(get_order))
+        .needing(Scope::OrdersWrite, routes!(put_order, delete_order))
+        .needing(Scope::OrdersWrite, routes!(confirm_order))
+        .needing(Scope::OrdersWrite, routes!(extend_order))
+        .needing(Scope::OrdersWrite, routes!(patch_line, delete_line))
 }
 
 /// An order's lines.

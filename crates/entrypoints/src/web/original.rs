@@ -2,6 +2,7 @@
 
 use allocation_domain::commands::{Allocate, CreateBatch};
 use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Location, OrderId, Quantity, Rejection, Sku};
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::views;
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
@@ -9,16 +10,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::extract::Body;
 use super::problem::Problem;
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Field, Invalid, Names};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(add_batch)).routes(routes!(allocate)).routes(routes!(allocations))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::StockWrite, routes!(add_batch))
+        .needing(Scope::OrdersWrite, routes!(allocate))
+        .needing(Scope::OrdersRead, routes!(allocations))
 }
 
 /// A batch.

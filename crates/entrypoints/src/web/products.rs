@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use allocation_domain::product::Declared;
 use allocation_domain::{BatchRef, Sku};
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::handlers::{ProductReply, Reply};
 use allocation_service_layer::ports::reader::LineFilter;
 use allocation_service_layer::views::{self, LocationView, ProductView, QueueView};
@@ -14,9 +15,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::batches::Batch;
 use super::extract::{Body, QueryFields};
 use super::orders::Line;
@@ -26,14 +27,15 @@ use crate::asked::fields::{Faults, Limit, LineCursor, Names, QueueCursor};
 use crate::asked::products::ProductSettings;
 use crate::asked::{self, Nothing};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_products))
-        .routes(routes!(get_product, put_product))
-        .routes(routes!(list_lines))
-        .routes(routes!(list_queue))
-        .routes(routes!(improve))
-        .routes(routes!(list_backlog))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .needing(Scope::StockRead, routes!(list_products))
+        .needing(Scope::StockRead, routes!(get_product))
+        .needing(Scope::StockWrite, routes!(put_product))
+        .needing(Scope::OrdersRead, routes!(list_lines))
+        .needing(Scope::OrdersRead, routes!(list_queue))
+        .needing(Scope::StockWrite, routes!(improve))
+        .needing(Scope::StockRead, routes!(list_backlog))
 }
 
 /// Units of a product, everywhere or at one location.

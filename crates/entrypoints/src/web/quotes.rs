@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use allocation_domain::{Eta, Location, Locations, OrderId, Quantity, Sku};
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::views::{self, AvailabilityAt, AvailabilityView, LineView};
 use allocation_service_layer::wire::date_text;
 use axum::Json;
@@ -10,18 +11,18 @@ use axum::extract::State;
 use serde::Serialize;
 use time::Date;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
+use super::access::Routes;
 use super::extract::{Body, QueryFields};
 use super::orders::Placement;
 use super::problem::{BodyProblems, Problem};
 use crate::asked::fields::{Faults, Names, QueryQuantity};
 use crate::asked::orders::{OrderRequest, allocate};
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(post_quote)).routes(routes!(get_availability))
+pub(super) fn routes() -> Routes {
+    Routes::new().needing(Scope::StockRead, routes!(post_quote)).needing(Scope::StockRead, routes!(get_availability))
 }
 
 /// What an order would be promised.

@@ -1,11 +1,12 @@
 //! Transfers: free units go from one location to another.
 
 use allocation_service_layer::Message;
+use allocation_service_layer::access::Scope;
 use axum::extract::State;
 use axum::response::Response;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Routes;
 use super::batches::{DeclaredBatch, declared};
 use super::keyed::Keyed;
 use super::problem::{BodyProblems, Problem};
@@ -14,8 +15,8 @@ use crate::asked;
 use crate::asked::batches::TransferRequest;
 use crate::asked::fields::Names;
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new().routes(routes!(post_transfer))
+pub(super) fn routes() -> Routes {
+    Routes::new().needing(Scope::StockWrite, routes!(post_transfer))
 }
 
 /// Sends free units of a batch to another location.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use allocation_domain::Sku;
+use allocation_service_layer::access::Scope;
 use allocation_service_layer::feed::Filter;
 use allocation_service_layer::ports::webhooks::{Paused, WebhookId};
 use allocation_service_layer::sinks::Begin;
@@ -13,10 +14,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WebState;
+use super::access::Routes;
 use super::extract::Body;
 use super::problem::{BodyProblems, Problem};
 use crate::asked::fields::{Faults, Field, ListField, Names, Parse, Scalar, Topic, Unknown};
@@ -24,11 +25,12 @@ use crate::asked::fields::{Faults, Field, ListField, Names, Parse, Scalar, Topic
 /// The most products one webhook may name.
 const MOST_SKUS: usize = 1_000;
 
-pub(super) fn routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
-        .routes(routes!(post_webhook, list_webhooks))
-        .routes(routes!(get_webhook, patch_webhook, delete_webhook))
-        .routes(routes!(test_webhook))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        // Who may say where events are sent has them all, those that read too: a URL often has a secret in it.
+        .needing(Scope::Admin, routes!(post_webhook, list_webhooks))
+        .needing(Scope::Admin, routes!(get_webhook, patch_webhook, delete_webhook))
+        .needing(Scope::Admin, routes!(test_webhook))
 }
 
 /// A URL as it was given; whether requests may go there is for their sender to say.

@@ -1,5 +1,6 @@
 //! What the service needs of the outside world. Adapters implement these.
 
+pub mod api_keys;
 pub mod archive;
 pub mod clock;
 pub mod database;

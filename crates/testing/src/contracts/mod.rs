@@ -1,5 +1,6 @@
 //! What every store must do, as tests that are run on each of them: fake, SQLite, PostgreSQL.
 
+mod api_keys;
 mod archive;
 mod dead_letters;
 mod event_log;
@@ -19,6 +20,7 @@ use allocation_domain::{Command, Event, Product};
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
+use allocation_service_layer::ports::api_keys::ApiKeys;
 use allocation_service_layer::ports::archive::Archive;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::Database;
@@ -29,6 +31,7 @@ use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
+pub use api_keys::*;
 pub use archive::*;
 pub use dead_letters::*;
 pub use event_log::*;
@@ -46,9 +49,15 @@ use crate::clock::{CountingEntropy, ManualClock};
 use crate::shorthand::message;
 
 /// All that a store is.
-pub trait Store: Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + Clone {}
+pub trait Store:
+    Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + ApiKeys + Clone
+{
+}
 
-impl<S> Store for S where S: Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + Clone {}
+impl<S> Store for S where
+    S: Database + Reader + EventLog + Archive + DeadLetters + Housekeeping + Webhooks + ApiKeys + Clone
+{
+}
 
 /// A store, empty and ready, and the clock it goes by.
 pub struct Fixture<S> {
@@ -157,6 +166,10 @@ macro_rules! store_contract {
             a_webhook_is_kept_with_all_that_is_known_of_it,
             a_webhook_is_changed_by_whoever_knows_its_newest_form,
             a_webhook_that_is_removed_takes_its_progress_with_it,
+            an_api_key_is_kept_with_all_that_is_known_of_it,
+            an_api_key_that_replaces_others_ends_them_in_the_same_step,
+            an_api_key_is_revoked_once,
+            the_last_use_of_an_api_key_never_goes_back,
             products_are_listed_in_byte_order,
             a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,

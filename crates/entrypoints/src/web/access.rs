@@ -1,0 +1,163 @@
+//! Who may use which route. A route is registered with what it needs, or not at all; the same says so in the OpenAPI document.
+
+use std::convert::Infallible;
+
+use allocation_service_layer::access::{Access, Denied, KEY_PREFIX, Scope};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{self, Content, OpenApi, PathItem, Ref, SecurityRequirement};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
+
+use super::WebState;
+use super::problem::Problem;
+
+/// What the document calls the way in which keys are given.
+const SCHEME: &str = "api_key";
+
+/// Routes, each with what it needs.
+#[derive(Default)]
+pub(super) struct Routes(Vec<(Needs, UtoipaMethodRouter<WebState>)>);
+
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    Scope(Scope),
+}
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Routes for those whose credential has this scope.
+    pub(super) fn needing(mut self, scope: Scope, routes: UtoipaMethodRouter<WebState>) -> Self {
+        self.0.push((Needs::Scope(scope), routes));
+        self
+    }
+
+    /// Routes for everybody.
+    pub(super) fn open(mut self, routes: UtoipaMethodRouter<WebState>) -> Self {
+        self.0.push((Needs::Nothing, routes));
+        self
+    }
+
+    pub(super) fn merge(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// All of them, guarded and documented.
+    pub(super) fn mount(self, mut document: OpenApi, access: &Access) -> OpenApiRouter<WebState> {
+        document.components.get_or_insert_default().add_security_scheme(SCHEME, scheme());
+        let router = OpenApiRouter::with_openapi(document);
+        self.0.into_iter().fold(router, |router, (needs, (schemas, mut paths, served))| {
+            for operation in paths.paths.values_mut().flat_map(operations) {
+                document_needs(operation, needs);
+            }
+            let routes: UtoipaMethodRouter<WebState> = (schemas, paths, served);
+            router.routes(match needs {
+                Needs::Nothing => routes,
+                Needs::Scope(scope) => routes.map::<Infallible>(|served| {
+                    served.route_layer(middleware::from_fn_with_state((access.clone(), scope), guard))
+                }),
+            })
+        })
+    }
+}
+
+/// Lets a request through, before its body is read, if its credential has the scope; its changes are the caller's from here on.
+async fn guard(State((access, scope)): State<(Access, Scope)>, mut request: Request, next: Next) -> Response {
+    match access.admit(bearer(request.headers()), scope).await {
+        Ok(Ok(caller)) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Ok(Err(denied)) => refusal(denied),
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// The credential, as RFC 6750 has it. One that is not as it should be is an empty text, which is none of ours.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let first = given.next()?;
+    let (scheme, credential) = first.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
+    let good = scheme.eq_ignore_ascii_case("bearer") && given.next().is_none();
+    Some(if good { credential.trim() } else { "" })
+}
+
+fn refusal(denied: Denied) -> Response {
+    let (status, name, title, challenge) = match denied {
+        Denied::Missing => (StatusCode::UNAUTHORIZED, "credential-missing", "A credential is missing", String::new()),
+        Denied::Malformed | Denied::Unknown | Denied::Expired | Denied::Revoked => {
+            let challenge = format!(r#", error="invalid_token", error_description="{denied}""#);
+            (StatusCode::UNAUTHORIZED, "credential-invalid", "The credential is not valid", challenge)
+        }
+        Denied::Scope(scope) => {
+            let challenge = format!(r#", error="insufficient_scope", scope="{scope}""#);
+            (StatusCode::FORBIDDEN, "scope-missing", "The credential does not allow this", challenge)
+        }
+    };
+    let mut response = Problem::new(status, name, title, denied.to_string()).into_response();
+    let challenge = HeaderValue::try_from(format!(r#"Bearer realm="allocation"{challenge}"#));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.expect("plain ASCII"));
+    response
+}
+
+/// Operations of a path.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+}
+
+fn document_needs(operation: &mut Operation, needs: Needs) {
+    let Needs::Scope(scope) = needs else {
+        // Said in so many words: nothing is needed.
+        operation.security = Some(Vec::new());
+        return;
+    };
+    operation.security = Some(vec![SecurityRequirement::new(SCHEME, [scope.name()])]);
+    let problem = |description: String| {
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        openapi::ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    };
+    let responses = &mut operation.responses.responses;
+    responses.insert("401".into(), problem("No credential, or one that is not valid".into()).into());
+    responses.insert("403".into(), problem(format!("The credential has not the scope `{scope}`")).into());
+    // The store may be away when it is to say whose key that is.
+    responses.entry("503".into()).or_insert_with(|| problem("Try again".into()).into());
+}
+
+fn scheme() -> SecurityScheme {
+    let description = "An API key, made by `allocation keys create`. Asked for unless the service is open to everybody (`ACCESS`). What a route needs \
+        is a scope of the key's; none includes another.";
+    let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format!("{KEY_PREFIX}…"));
+    SecurityScheme::Http(http.description(Some(description)).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(values: &[&'static str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        bearer(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_credential_is_given_once_and_as_a_bearers() {
+        assert_eq!(given(&[]), None);
+        assert_eq!(given(&["Bearer abc"]).unwrap(), "abc");
+        assert_eq!(given(&["bearer  abc "]).unwrap(), "abc");
+        for bad in [&["abc"][..], &["Basic abc"], &["Bearer"], &["Bearerabc"], &[""], &["Bearer abc", "Bearer abc"]] {
+            assert_eq!(given(bad).unwrap(), "", "{bad:?}");
+        }
+    }
+}
