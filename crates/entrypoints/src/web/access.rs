@@ -60,6 +60,8 @@ impl Routes {
             }
             let routes: UtoipaMethodRouter<WebState> = (schemas, paths, served);
             router.routes(match needs {
+                // Nobody is asked for anything, so nothing need stand in the way.
+                _ if matches!(access, Access::Open) => routes,
                 Needs::Nothing => routes,
                 Needs::Scope(scope) => routes.map::<Infallible>(|served| {
                     served.route_layer(middleware::from_fn_with_state((access.clone(), scope), guard))
