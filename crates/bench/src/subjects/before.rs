@@ -1,4 +1,5 @@
-//! The program beside an earlier state of itself, by turns: what a change has cost or won. Only with `BEFORE`, which names the state as `git` does.
+//! The program beside an earlier state of itself, by turns: what a change has cost or won. Only with `BEFORE`, which names the state as `git` does, or a
+//! program that is built already.
 
 use std::path::{Path, PathBuf};
 
@@ -20,15 +21,19 @@ pub(crate) const LOADS: [(Request, Skus, u64); 5] = [
 
 /// The name of the figure of one of the two.
 pub(crate) fn figure(on: On, (request, skus, connections): (Request, Skus, u64), before: Option<&str>) -> String {
-    let when = before.unwrap_or("now");
+    let when = before.map_or("now", |before| before.rsplit('/').next().unwrap_or(before));
     format!("{}, {}, {}, {connections} connections, {when} by turns", on.name(), request.name(), skus.name())
 }
 
 pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
     let Some(before) = bench.options.before.clone() else { return Ok(()) };
-    bench.progress(&format!("building {before}"));
-    let sources = tempfile::tempdir()?;
-    let earlier = build(&before, sources.path()).await?;
+    let built = PathBuf::from(&before);
+    let earlier = if built.is_file() {
+        built
+    } else {
+        bench.progress(&format!("building {before}"));
+        build(&before, tempfile::tempdir()?.path()).await?
+    };
     for round in 1..=bench.options.rounds {
         bench.progress(&format!("{before} and now by turns, round {round} of {}", bench.options.rounds));
         for on in On::BOTH {
