@@ -72,7 +72,7 @@ impl ProductRepository for InMemory {
         Ok(wanted.skus.iter().filter_map(|sku| products.get(sku).cloned()).collect())
     }
 
-    async fn lock(&mut self, _: &[&Sku]) -> StoreResult<()> {
+    async fn lock(&mut self, _: &[(&Sku, u64)]) -> StoreResult<()> {
         Ok(())
     }
 

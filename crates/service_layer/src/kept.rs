@@ -35,13 +35,13 @@ struct Kept {
     read: Option<(OffsetDateTime, Duration)>,
     /// In how many units of work not to try.
     resting: u32,
-    /// How many that is after the next time they are of no use.
-    next_rest: u32,
+    /// How many that was last.
+    rest: u32,
 }
 
 impl Default for KeptProducts {
     fn default() -> Self {
-        Self(Mutex::new(Kept { products: LruCache::new(MOST), read: None, resting: 0, next_rest: 1 }))
+        Self(Mutex::new(Kept { products: LruCache::new(MOST), read: None, resting: 0, rest: 0 }))
     }
 }
 
@@ -95,15 +95,17 @@ impl KeptProducts {
 
     /// They were as the store has them.
     pub(crate) fn were_right(&self) {
-        self.lock().next_rest = 1;
+        let mut kept = self.lock();
+        // Slowly: where two copies take turns, every other time is luck.
+        kept.rest = kept.rest.saturating_sub(1);
     }
 
     /// They were of no use, and the work has to be done again; so leave them alone for a while if that happens again and again: where another
     /// copy wants the same products, or where most is refused.
     pub(crate) fn were_of_no_use(&self) {
         let mut kept = self.lock();
-        kept.resting = kept.next_rest - 1;
-        kept.next_rest = (kept.next_rest * 2).min(LONGEST_REST);
+        kept.resting = kept.rest;
+        kept.rest = (2 * kept.rest + 1).min(LONGEST_REST);
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

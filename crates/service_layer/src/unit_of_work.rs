@@ -226,7 +226,8 @@ impl<T: Transaction> UnitOfWork<T> {
         if !self.seen.values().all(|tracked| may_serve(&tracked.product)) {
             return Ok(false);
         }
-        self.tx.lock(&self.seen.keys().collect::<Vec<_>>()).await?;
+        let known: Vec<_> = self.seen.iter().map(|(sku, tracked)| (sku, tracked.saved_version)).collect();
+        self.tx.lock(&known).await?;
         Ok(true)
     }
 

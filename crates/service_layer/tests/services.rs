@@ -439,7 +439,7 @@ impl ProductRepository for GatedTransaction {
         self.tx.load(wanted).await
     }
 
-    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+    async fn lock(&mut self, known: &[(&Sku, u64)]) -> StoreResult<()> {
         self.tx.lock(known).await
     }
 

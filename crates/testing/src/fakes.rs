@@ -221,8 +221,12 @@ impl ProductRepository for FakeTransaction {
         Ok(wanted.skus.iter().filter_map(load).collect())
     }
 
-    async fn lock(&mut self, _: &[&Sku]) -> StoreResult<()> {
-        Ok(())
+    async fn lock(&mut self, known: &[(&Sku, u64)]) -> StoreResult<()> {
+        let version = |sku: &Sku| self.copy.products.get(sku).map_or(0, |row| row.head.version);
+        match known.iter().find(|(sku, known)| version(sku) != *known) {
+            Some((sku, _)) => Err(StoreError::Conflict(format!("{sku} is at version {}", version(sku)))),
+            None => Ok(()),
+        }
     }
 
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {

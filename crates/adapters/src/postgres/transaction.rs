@@ -263,10 +263,16 @@ impl ProductRepository for PostgresTransaction {
         Ok(products.into_values().collect())
     }
 
-    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+    async fn lock(&mut self, known: &[(&Sku, u64)]) -> StoreResult<()> {
         for some in known.chunks(self.options.lock_skus.max(1)) {
-            let sql = "SELECT FROM products p WHERE p.sku = ANY($1::text[]) ORDER BY p.sku FOR NO KEY UPDATE";
-            self.locks.push(Statement::new(sql, vec![texts(some.iter().map(|sku| sku.as_str()))]));
+            // Divides by zero, as a wrong count of written rows does, so that the server refuses the writes behind it before it has done any. A row that
+            // had to be waited for is looked at again once it is locked.
+            let sql = "SELECT 1 / (count(*) = cardinality($1::text[]))::int FROM (
+                           SELECT FROM unnest($1::text[], $2::bigint[]) k(sku, version)
+                           JOIN products p ON p.sku = k.sku AND p.version = k.version
+                           ORDER BY p.sku FOR NO KEY UPDATE OF p) locked";
+            let (skus, versions) = (some.iter().map(|(sku, _)| sku.as_str()), some.iter().map(|(_, version)| *version));
+            self.locks.push(Statement::new(sql, vec![texts(skus), numbers(versions)]));
         }
         Ok(())
     }

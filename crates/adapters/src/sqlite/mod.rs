@@ -299,7 +299,7 @@ const BATCH: &str = batch_columns!();
 /// What is asked of every product in every unit of work: put together once.
 const PRODUCT_WITH_NEWEST: &str =
     concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1");
-const NEWEST: &str = "SELECT newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1";
+const NEWEST: &str = "SELECT newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1 AND version = ?2";
 const OPEN_BATCHES: &str = concat!("SELECT ", batch_columns!(), " FROM batches WHERE sku = ?1 AND is_open");
 /// How many they are.
 const BATCH_COLUMNS: usize = 13;

@@ -320,11 +320,13 @@ impl ProductRepository for SqliteTransaction {
         Ok(products.into_values().collect())
     }
 
-    async fn lock(&mut self, known: &[&Sku]) -> StoreResult<()> {
+    async fn lock(&mut self, known: &[(&Sku, u64)]) -> StoreResult<()> {
         // All is locked already; what is written has to be chained on.
-        for sku in known {
-            let newest = all(&self.connection, NEWEST, [sku.as_str()], |row| Newest::at(row, 0))?;
-            self.newest.extend(newest.into_iter().map(|newest| ((*sku).clone(), newest)));
+        for &(sku, version) in known {
+            let newest = all(&self.connection, NEWEST, (sku.as_str(), number(version)), |row| Newest::at(row, 0))?;
+            let newest = newest.into_iter().next();
+            let newest = newest.ok_or_else(|| StoreError::Conflict(format!("{sku} is not at version {version}")))?;
+            self.newest.insert(sku.clone(), newest);
         }
         Ok(())
     }

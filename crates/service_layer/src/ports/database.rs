@@ -64,9 +64,9 @@ pub trait ProductRepository: Send {
     /// batches that are named. What does not exist is left out.
     fn load(&mut self, wanted: &Selection) -> impl Future<Output = StoreResult<Vec<Product>>> + Send;
 
-    /// Locks these products, in byte order, for whoever knows them from an earlier transaction: reads nothing. Whether they are still as they were then is
-    /// checked by [`ProductRepository::save`]. A store may send this together with its writes.
-    fn lock(&mut self, known: &[&Sku]) -> impl Future<Output = StoreResult<()>> + Send;
+    /// Locks these products, in byte order, for whoever knows them from an earlier transaction, and reads nothing. Each must still be at its version, else
+    /// [`StoreError::Conflict`]: now, or from the next query or the commit, since a store may send this together with its writes.
+    fn lock(&mut self, known: &[(&Sku, u64)]) -> impl Future<Output = StoreResult<()>> + Send;
 
     /// These batches of products that are locked, whether or not anything is left in them. What does not exist is left out.
     fn batches(&mut self, named: &[(Sku, BatchRef)]) -> impl Future<Output = StoreResult<Vec<(Sku, Batch)>>> + Send;
