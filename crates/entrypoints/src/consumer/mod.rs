@@ -259,6 +259,7 @@ impl Consumer {
                 }
             }
         }
+        Failpoint::PageRead.pass();
         let read = messages.len() + unreadable.len();
         let mut verdicts = self.commands.handle_all(messages).await.into_iter();
         let mut unreadable = unreadable.into_iter().peekable();
