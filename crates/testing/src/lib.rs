@@ -20,7 +20,7 @@ pub mod shorthand;
 use std::time::Duration;
 
 /// How long what must come is waited for: long enough for a machine that does much else.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until `check` gives something, and fails the test when that takes too long.
 pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {

@@ -32,7 +32,7 @@ const PORTION: usize = 8;
 /// Requests at a time.
 const CLIENTS: usize = 16;
 /// How long a program may live that is to die.
-const LIFE: Duration = Duration::from_mins(2);
+const LIFE: Duration = Duration::from_mins(5);
 /// How long everything may take to arrive when nothing dies any more.
 const PATIENCE: Duration = Duration::from_mins(5);
 
