@@ -58,12 +58,12 @@ impl Routes {
             for operation in paths.paths.values_mut().flat_map(operations) {
                 document_needs(operation, needs);
             }
-            let routes: UtoipaMethodRouter<WebState> = (schemas, paths, served);
+            let documented: UtoipaMethodRouter<WebState> = (schemas, paths, served);
             router.routes(match needs {
                 // Nobody is asked for anything, so nothing need stand in the way.
-                _ if matches!(access, Access::Open) => routes,
-                Needs::Nothing => routes,
-                Needs::Scope(scope) => routes.map::<Infallible>(|served| {
+                _ if matches!(access, Access::Open) => documented,
+                Needs::Nothing => documented,
+                Needs::Scope(scope) => documented.map::<Infallible>(|served| {
                     served.route_layer(middleware::from_fn_with_state((access.clone(), scope), guard))
                 }),
             })
