@@ -205,11 +205,15 @@ impl<D: Database> MessageBus<D> {
             return Ok(verdicts);
         }
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
+        let watch = self.clock.monotonic();
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
         Failpoint::UnitLoaded.pass();
         let verdicts = handle_in(&mut uow, messages).await?;
         let committed = uow.commit().await?;
-        self.kept.read(committed.at, self.clock.monotonic());
+        // About no product at all, a store need not have been asked for the time.
+        if !committed.products.is_empty() {
+            self.kept.read(committed.at, watch);
+        }
         self.note(committed);
         Ok(verdicts)
     }
