@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 
-use allocation_service_layer::access::{Access, Denied, KEY_PREFIX, Scope};
-use axum::extract::{Request, State};
+use allocation_service_layer::access::{Access, Caller, Denied, KEY_PREFIX, Scope};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -80,6 +81,17 @@ async fn guard(State((access, scope)): State<(Access, Scope)>, mut request: Requ
         }
         Ok(Err(denied)) => refusal(denied),
         Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// Who asks: whom the guard let in, or anybody where none stands.
+pub(super) struct Asks(pub(super) Caller);
+
+impl<S: Sync> FromRequestParts<S> for Asks {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get().cloned().unwrap_or_else(Caller::anybody)))
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use allocation_service_layer::access::{Access, Caller, Scope};
 use allocation_service_layer::feed::{Address, Feed, Filter, Found, News};
 use allocation_service_layer::ports::event_log::FeedEvent;
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::WebState;
-use super::access::Routes;
+use super::access::{Asks, Routes};
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, Parse, Scalar, Topic, Wait};
@@ -135,7 +135,7 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 )]
 async fn stream_events(
     State(state): State<WebState>,
-    Extension(caller): Extension<Caller>,
+    Asks(caller): Asks,
     headers: HeaderMap,
     mut query: QueryFields,
 ) -> Result<Response, Problem> {

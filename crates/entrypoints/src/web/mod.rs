@@ -19,10 +19,10 @@ mod webhooks;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use access::Routes;
+use access::{Asks, Routes};
 use allocation_domain::Command;
 use allocation_service_layer::Message;
-use allocation_service_layer::access::{ANYBODY, Access, Caller};
+use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::Commands;
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
@@ -191,11 +191,11 @@ impl FromRequestParts<WebState> for Caused {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Self::Rejection> {
+        let Asks(caller) = Asks::from_request_parts(parts, state).await?;
         let correlation =
             correlation(&parts.headers).unwrap_or_else(|| state.entropy.uuid(state.clock.now()).to_string().into());
         let trace = parts.headers.get("traceparent").and_then(|text| text.to_str().ok());
-        let actor = parts.extensions.get::<Caller>().map_or_else(|| ANYBODY.into(), |caller| caller.actor.clone());
-        Ok(Self(Cause { correlation, actor, traceparent: trace.and_then(traceparent) }))
+        Ok(Self(Cause { correlation, actor: caller.actor, traceparent: trace.and_then(traceparent) }))
     }
 }
 

@@ -74,6 +74,13 @@ pub struct Caller {
     pub credential: Credential,
 }
 
+impl Caller {
+    /// Somebody who had to show nothing.
+    pub fn anybody() -> Self {
+        Self { actor: ANYBODY.into(), credential: Credential::Nothing }
+    }
+}
+
 /// Lets callers in, or not.
 #[derive(Clone)]
 pub enum Access {
@@ -90,7 +97,7 @@ impl Access {
     /// When the store can't be asked.
     pub async fn admit(&self, bearer: Option<&str>, scope: Scope) -> StoreResult<Result<Caller, Denied>> {
         let Self::Credentials(keys) = self else {
-            return Ok(Ok(Caller { actor: ANYBODY.into(), credential: Credential::Nothing }));
+            return Ok(Ok(Caller::anybody()));
         };
         let Some(bearer) = bearer else { return Ok(Err(Denied::Missing)) };
         let Ok(text) = KeyText::parse(bearer) else { return Ok(Err(Denied::Malformed)) };
