@@ -7,6 +7,7 @@ ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
 FROM ${RUST_IMAGE} AS manifests
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY crates crates
 RUN find crates -regextype posix-extended -type f ! -regex \
         'crates/[^/]+/(Cargo\.toml|build\.rs|src/(lib|main)\.rs|(src/bin|tests|benches|examples)/.+\.rs)' -delete \

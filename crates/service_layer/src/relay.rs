@@ -134,21 +134,23 @@ impl Relay {
             committed.mark_unchanged();
             Failpoint::Numbering.pass();
             match self.log.number(PAGE).await {
-                Ok(0) => {
-                    numbered.send_replace(());
+                Ok(taken) => {
                     pause = POLL;
+                    if taken > 0 {
+                        Failpoint::Numbered.pass();
+                    }
+                    numbered.send_replace(());
+                    if taken == PAGE {
+                        continue;
+                    }
                     let told = async {
                         // Without a bus in this process nobody tells, and polling does it.
-                        if committed.changed().await.is_err() {
+                        if taken == 0 && committed.changed().await.is_err() {
                             std::future::pending::<()>().await;
                         }
                         tokio::time::sleep(GATHER).await;
                     };
                     let _ = stop.run_until_cancelled(tokio::time::timeout(POLL, told)).await;
-                }
-                Ok(_) => {
-                    Failpoint::Numbered.pass();
-                    numbered.send_replace(());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't number events; trying again");

@@ -15,7 +15,7 @@ use time::{Date, OffsetDateTime};
 
 use crate::handlers;
 use crate::ports::database::StoreResult;
-use crate::ports::reader::{Among, Foresight, LineFilter, Reader, StoredLine, Whereabouts};
+use crate::ports::reader::{Among, Due, Foresight, LineFilter, Reader, StoredLine, Whereabouts};
 
 /// A product's numbers and its open batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -347,11 +347,14 @@ impl Present {
     /// Of these products; of all others nothing is due.
     async fn of(reader: &dyn Reader, foresight: &dyn Foresight, skus: BTreeSet<Sku>) -> StoreResult<Self> {
         let skus: Vec<Sku> = skus.into_iter().collect();
-        let time_zones = &foresight.usual().time_zones;
-        let due = reader.due(Among::These(&skus), time_zones).await?;
+        Self::after(foresight, &reader.due(Among::These(&skus), &foresight.usual().time_zones).await?).await
+    }
+
+    /// Of products of which this was due; of all others nothing is.
+    async fn after(foresight: &dyn Foresight, due: &Due) -> StoreResult<Self> {
         let foreseen = if due.skus.is_empty() { Vec::new() } else { foresight.foresee(&due.skus).await? };
         let products = foreseen.into_iter().map(|product| (product.sku().clone(), product)).collect();
-        Ok(Self { calendar: time_zones.calendar(due.now), products })
+        Ok(Self { calendar: foresight.usual().time_zones.calendar(due.now), products })
     }
 
     fn line(&self, stored: &StoredLine) -> LineView {
@@ -480,16 +483,12 @@ pub async fn queue(
 
 /// All lines of an order; none when it is unknown.
 pub async fn order(reader: &dyn Reader, foresight: &dyn Foresight, order_id: &OrderId) -> StoreResult<Vec<LineView>> {
-    let mut lines = reader.order(order_id).await?;
-    if lines.is_empty() {
-        return Ok(Vec::new());
-    }
-    let skus = lines.iter().map(|stored| stored.sku.clone()).collect();
-    let present = Present::of(reader, foresight, skus).await?;
-    let unsettled = |stored: &StoredLine| stored.line.open() > 0;
-    if lines.iter().any(unsettled) {
+    let time_zones = &foresight.usual().time_zones;
+    let (mut lines, due) = reader.order(order_id, time_zones).await?;
+    let present = Present::after(foresight, &due).await?;
+    if !due.skus.is_empty() {
         // What was due may have been done since they were read.
-        lines = reader.order(order_id).await?;
+        (lines, _) = reader.order(order_id, time_zones).await?;
     }
     Ok(lines.iter().map(|line| present.line(line)).collect())
 }

@@ -90,7 +90,7 @@ async fn one_short_line_leaves_the_whole_order_unpromised() {
     let verdict = one(&fixture, allocate("o1", &[("TABLE", 2), ("CHAIR", 8)])).await;
     let Err(Rejection::Short(short)) = verdict else { panic!("{verdict:?}") };
     assert_eq!(short.iter().map(|s| s.sku.as_str()).collect::<Vec<_>>(), ["CHAIR"]);
-    assert!(fixture.store.order(&order("o1")).await.unwrap().is_empty(), "a rejected request leaves no line behind");
+    assert!(fixture.lines_of("o1").await.is_empty(), "a rejected request leaves no line behind");
     assert_eq!(names(&fixture).await, ["BatchCreated", "BatchCreated", "OutOfStock"]);
 }
 
@@ -156,14 +156,14 @@ async fn out_of_stock_is_raised_once_for_each_product_that_ran_out() {
 #[tokio::test]
 async fn a_change_that_there_is_not_enough_for_is_out_of_stock_and_changes_nothing_else() {
     let fixture = after([create_batch("b", "TABLE", 10, None), allocate("o1", &[("TABLE", 4)])]).await;
-    let before = fixture.store.order(&order("o1")).await.unwrap();
+    let before = fixture.lines_of("o1").await;
     let more = LineChange { qty: Some(qty(20)), ..LineChange::default() };
     for _ in 0..2 {
         let refused = one(&fixture, change_line("o1", "TABLE", more)).await;
         assert!(matches!(refused, Err(Rejection::Short(_))), "{refused:?}");
     }
     assert_eq!(names(&fixture).await, ["BatchCreated", "Allocated", "OutOfStock"]);
-    assert_eq!(fixture.store.order(&order("o1")).await.unwrap(), before);
+    assert_eq!(fixture.lines_of("o1").await, before);
     fixture.assert_balanced().await;
 }
 
@@ -542,7 +542,7 @@ async fn a_caller_who_hangs_up_cancels_nothing() {
     let stays = ask(&handle, "o2");
     gated.gate.add_permits(2);
     stays.await.unwrap().unwrap().unwrap();
-    assert_eq!(fixture.store.order(&order("o1")).await.unwrap().len(), 1, "it was accepted, so it was done");
+    assert_eq!(fixture.lines_of("o1").await.len(), 1, "it was accepted, so it was done");
 }
 
 #[tokio::test]
@@ -572,7 +572,7 @@ async fn whoever_has_waited_too_long_is_turned_away_before_any_work() {
     gated.gate.add_permits(2);
     first.await.unwrap().unwrap().unwrap();
     assert!(matches!(late.await.unwrap(), Err(HandlerError::Overloaded)));
-    assert!(fixture.store.order(&order("o1")).await.unwrap().is_empty());
+    assert!(fixture.lines_of("o1").await.is_empty());
 }
 
 #[tokio::test]

@@ -424,21 +424,26 @@ impl Reader for FakeDatabase {
         Ok(waiting.into_iter().map(|units| (row.stored(&units.line), units.accepted)).collect())
     }
 
-    async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
+    async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)> {
+        let due = self.due(Among::Ordered(order_id), time_zones).await?;
         let state = self.state.lock().await;
         let lines = state.products.values().flat_map(|row| row.lines.values().map(move |line| row.stored(line)));
-        Ok(lines.filter(|stored| stored.line.key.order_id == *order_id).collect())
+        Ok((lines.filter(|stored| stored.line.key.order_id == *order_id).collect(), due))
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
         let today = time_zones.calendar(now).latest();
         let due = |row: &&Row| row.due(now, today).next().is_some() || row.expires(today);
-        let rows = state.products.values().filter(due).map(|row| row.head.sku.clone());
+        let due = state.products.values().filter(due);
+        let sku = |row: &Row| row.head.sku.clone();
         let skus = match among {
-            Among::These(skus) => rows.filter(|sku| skus.contains(sku)).collect(),
+            Among::These(skus) => due.map(sku).filter(|sku| skus.contains(sku)).collect(),
+            Among::Ordered(order_id) => {
+                due.filter(|row| row.lines.values().any(|line| line.key.order_id == *order_id)).map(sku).collect()
+            }
             Among::After(after, limit) => {
-                rows.filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect()
+                due.map(sku).filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect()
             }
         };
         Ok(Due { now, skus })

@@ -28,15 +28,17 @@ use crate::migrations::{self, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, ReadLine};
 pub use transaction::PostgresTransaction;
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
+    Migration { version: 2, name: "plans", sql: include_str!("../../migrations/postgres/0002_plans.sql") },
+];
 
 /// The lock that a migration holds, so that several copies may start at once. Any number nobody else uses.
 const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
 
 /// Settings of every connection. All statements but those of `verify` look their rows up by key, so a plan made while the tables
 /// were small or never analysed must not scan them once they are large; and a plan that can only be the same need not be made
-/// again at each execution.
+/// again at each execution. By which index: `docs/adr/0019-plans-do-not-depend-on-when-they-were-made.md`.
 const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan";
 
@@ -123,10 +125,19 @@ impl PostgresDatabase {
         params: &[&(dyn ToSql + Sync)],
         make: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<T>> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-        client.query(&statement, params).await.map_err(store_error)?.iter().map(make).collect()
+        all(&self.client().await?, sql, params, make).await
     }
+}
+
+/// The same on a connection that is at hand.
+async fn all<T>(
+    client: &Object,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+    make: impl Fn(&Row) -> StoreResult<T>,
+) -> StoreResult<Vec<T>> {
+    let statement = client.prepare_cached(sql).await.map_err(store_error)?;
+    client.query(&statement, params).await.map_err(store_error)?.iter().map(make).collect()
 }
 
 impl Database for PostgresDatabase {

@@ -11,13 +11,15 @@ use allocation_service_layer::ports::database::{NotedBalances, StoreError, Store
 use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
+use deadpool_postgres::Object;
+use futures_util::future::try_join;
 use time::{Date, OffsetDateTime};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::{
     APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, SHIPMENTS,
-    WAITING, archive, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
+    WAITING, all, archive, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
 };
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
@@ -29,6 +31,66 @@ impl PostgresDatabase {
         }
         let found = self.all("SELECT clock_timestamp()", &[], |row| get(row, 0)).await?;
         found.into_iter().next().ok_or_else(|| StoreError::Failed("the clock gave no time".into()))
+    }
+
+    /// The time, unless the server can tell it together with what is due: that of a test's clock, or the server's where it does not know what day that is.
+    async fn now_apart(&self, time_zones: &TimeZones) -> StoreResult<Option<OffsetDateTime>> {
+        let known = self.options.clock.is_some() || !time_zones.are_utc();
+        if known { Ok(Some(self.clock().await?)) } else { Ok(None) }
+    }
+
+    /// What is due by then, or by now.
+    async fn due_by(
+        client: &Object,
+        among: Among<'_>,
+        now: Option<OffsetDateTime>,
+        time_zones: &TimeZones,
+    ) -> StoreResult<Due> {
+        // By Universal Time the server knows it as well.
+        let today = now.map(|now| time_zones.calendar(now).latest());
+        let read = |row: &Row| {
+            let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
+            Ok((get::<OffsetDateTime>(row, 0)?, sku))
+        };
+        // The time comes even when nothing is due.
+        let from = |due: &str| {
+            format!(
+                "SELECT n.now, d.sku FROM (
+                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, coalesce($2, (now AT TIME ZONE 'UTC')::date) AS today
+                     FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
+                 LEFT JOIN LATERAL ({due}) d ON true ORDER BY 2"
+            )
+        };
+        let of = |skus: &str| {
+            from(&format!(
+                "SELECT k.sku FROM ({skus}) k(sku)
+                 WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.micros)
+                    OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= n.today)
+                    OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
+                               AND b.expires_on < n.today)"
+            ))
+        };
+        let found = match among {
+            Among::These(skus) => {
+                let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+                all(client, &of("SELECT unnest($3::text[])"), &[&now, &today, &skus], read).await?
+            }
+            Among::Ordered(order_id) => {
+                let skus = of("SELECT DISTINCT l.sku FROM lines l WHERE l.order_id = $3");
+                all(client, &skus, &[&now, &today, &order_id.as_str()], read).await?
+            }
+            Among::After(after, limit) => {
+                let skus = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
+                    UNION SELECT l.sku FROM lines l WHERE l.spoils_on <= n.today
+                    UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired) a
+                    WHERE sku > $3 ORDER BY sku LIMIT $4";
+                let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
+                all(client, &from(skus), &[&now, &today, &after, &limit], read).await?
+            }
+        };
+        let now =
+            found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
+        Ok(Due { now, skus: found.into_iter().filter_map(|(_, sku)| sku).collect() })
     }
 
     /// Products with their open batches: rows of one product come one behind the other.
@@ -59,7 +121,15 @@ impl PostgresDatabase {
         params: &[&(dyn ToSql + Sync)],
         also: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<(StoredLine, T)>> {
-        let client = self.client().await?;
+        Self::read_lines_with(&self.client().await?, sql, params, also).await
+    }
+
+    async fn read_lines_with<T>(
+        client: &Object,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        also: impl Fn(&Row) -> StoreResult<T>,
+    ) -> StoreResult<Vec<(StoredLine, T)>> {
         let statement = client.prepare_cached(sql).await.map_err(store_error)?;
         let rows = client.query(&statement, params).await.map_err(store_error)?;
         let lines: Vec<(Sku, ReadLine)> = rows.iter().map(line).collect::<StoreResult<_>>()?;
@@ -77,7 +147,7 @@ impl PostgresDatabase {
         let has_parts: Vec<bool> = lines.iter().map(|(_, read)| read.in_parts).collect();
         let lines = with_rows(lines, &parts, &shipments)?;
         let several = lines.iter().zip(has_parts).filter_map(|(line, has_parts)| has_parts.then_some(line));
-        let named = self.batches_of(&client, several).await?;
+        let named = Self::batches_of(client, several).await?;
         lines
             .into_iter()
             .zip(&rows)
@@ -103,8 +173,7 @@ impl PostgresDatabase {
 
     /// What is said of the batches of these lines.
     async fn batches_of<'a>(
-        &self,
-        client: &deadpool_postgres::Object,
+        client: &Object,
         lines: impl Iterator<Item = &'a (Sku, AcceptedLine)>,
     ) -> StoreResult<BTreeMap<(Sku, BatchRef), Whereabouts>> {
         let (skus, references): (Vec<String>, Vec<String>) = lines
@@ -279,54 +348,18 @@ impl Reader for PostgresDatabase {
         self.read_lines(&sql, params, |row| count(get(row, LINE_COLUMNS + 2)?)).await
     }
 
-    async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
+    async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)> {
         let sql = format!("SELECT {LINE}, {WITH_BATCH} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
-        let lines = self.read_lines(&sql, &[&order_id.as_str()], |_| Ok(())).await?;
-        Ok(lines.into_iter().map(|(line, ())| line).collect())
+        let (now, client) = (self.now_apart(time_zones).await?, self.client().await?);
+        // On one connection, one behind the other: saves a round trip.
+        let order: &[&(dyn ToSql + Sync)] = &[&order_id.as_str()];
+        let due = Self::due_by(&client, Among::Ordered(order_id), now, time_zones);
+        let (due, lines) = try_join(due, Self::read_lines_with(&client, &sql, order, |_| Ok(()))).await?;
+        Ok((lines.into_iter().map(|(line, ())| line).collect(), due))
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
-        // A test's clock, or the server's. Its row comes even when nothing is due.
-        let mut now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
-        if now.is_none() && !time_zones.are_utc() {
-            now = Some(self.clock().await?);
-        }
-        // By Universal Time the server knows it as well.
-        let today = now.map(|now| time_zones.calendar(now).latest());
-        let read = |row: &Row| {
-            let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
-            Ok((get::<OffsetDateTime>(row, 0)?, sku))
-        };
-        let from = |due: &str| {
-            format!(
-                "SELECT n.now, d.sku FROM (
-                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, coalesce($2, (now AT TIME ZONE 'UTC')::date) AS today
-                     FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
-                 LEFT JOIN LATERAL ({due}) d ON true ORDER BY 2"
-            )
-        };
-        let found = match among {
-            Among::These(skus) => {
-                let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-                let of_these = "SELECT k.sku FROM unnest($3::text[]) k(sku)
-                WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.micros)
-                   OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= n.today)
-                   OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
-                              AND b.expires_on < n.today)";
-                self.all(&from(of_these), &[&now, &today, &skus], read).await?
-            }
-            Among::After(after, limit) => {
-                let of_all = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
-                UNION SELECT l.sku FROM lines l WHERE l.spoils_on <= n.today
-                UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired) a
-                WHERE sku > $3 ORDER BY sku LIMIT $4";
-                let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
-                self.all(&from(of_all), &[&now, &today, &after, &limit], read).await?
-            }
-        };
-        let now =
-            found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
-        Ok(Due { now, skus: found.into_iter().filter_map(|(_, sku)| sku).collect() })
+        Self::due_by(&self.client().await?, among, self.now_apart(time_zones).await?, time_zones).await
     }
 
     async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {

@@ -82,6 +82,16 @@ impl PostgresTransaction {
         Ok(rows.split_off(unasked))
     }
 
+    /// Carries out these statements behind all that is pending, and commits, in one round trip. Answers with their rows.
+    pub(super) async fn run(mut self, statements: Vec<Statement>) -> StoreResult<Vec<Vec<Row>>> {
+        let committed = self.pipeline(statements, true).await;
+        // COMMIT came behind what the server said no to, and has ended the transaction: the connection is good.
+        if matches!(committed, Ok(_) | Err(StoreError::Conflict(_))) {
+            self.client = None;
+        }
+        committed
+    }
+
     async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
         Ok(self.pipeline(vec![statement], false).await?.pop().unwrap_or_default())
     }
@@ -157,16 +167,10 @@ impl Transaction for PostgresTransaction {
         Ok(())
     }
 
-    async fn commit(mut self) -> StoreResult<()> {
+    async fn commit(self) -> StoreResult<()> {
         if self.begun || !self.pending.is_empty() {
-            let committed = self.pipeline(Vec::new(), true).await;
-            // COMMIT came behind what the server said no to, and has ended the transaction: the connection is good.
-            if matches!(committed, Err(StoreError::Conflict(_))) {
-                self.client = None;
-            }
-            committed?;
+            self.run(Vec::new()).await?;
         }
-        self.client = None;
         Ok(())
     }
 

@@ -51,6 +51,36 @@ fn with_batches(connection: &Connection, sku: Sku, line: AcceptedLine) -> StoreR
     Ok(StoredLine { sku, line, batches })
 }
 
+/// By when something is due, as the tables have it.
+struct By {
+    now: OffsetDateTime,
+    until: i64,
+    today: String,
+}
+
+impl By {
+    fn now(store: &SqliteDatabase, time_zones: &TimeZones) -> Self {
+        let now = rows::storable(store.clock.now());
+        Self { now, until: rows::micros(now), today: date_text(time_zones.calendar(now).latest()) }
+    }
+
+    /// What is due of these, which come by SKU.
+    fn due_among(&self, tx: &Connection, skus: impl IntoIterator<Item = Sku>) -> StoreResult<Due> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2)
+            OR EXISTS (SELECT 1 FROM lines INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?3)
+            OR EXISTS (SELECT 1 FROM batches INDEXED BY batches_open
+                       WHERE sku = ?1 AND is_open AND NOT expired AND expires_on < ?3)";
+        let mut due = Vec::new();
+        for sku in skus {
+            let is_due = |row: &Row<'_>| row.get::<_, bool>(0).map_err(store_error);
+            if all(tx, sql, (sku.as_str(), self.until, &self.today), is_due)? == [true] {
+                due.push(sku);
+            }
+        }
+        Ok(Due { now: self.now, skus: due })
+    }
+}
+
 #[async_trait]
 impl Reader for SqliteDatabase {
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
@@ -111,25 +141,23 @@ impl Reader for SqliteDatabase {
         .await
     }
 
-    async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>> {
-        let order_id = order_id.clone();
+    async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)> {
+        let (order_id, by) = (order_id.clone(), By::now(self, time_zones));
         self.read(move |tx| {
             let sql = format!("SELECT {LINE} FROM lines l WHERE l.order_id = ?1 ORDER BY l.sku, l.line");
             let lines = all(tx, &sql, [order_id.as_str()], |row| Ok((rows::sku(text_at(row, 17)?)?, line(tx, row)?)))?;
-            lines.into_iter().map(|(sku, line)| with_batches(tx, sku, line)).collect()
+            let skus: BTreeSet<Sku> = lines.iter().map(|(sku, _)| sku.clone()).collect();
+            let lines: StoreResult<_> = lines.into_iter().map(|(sku, line)| with_batches(tx, sku, line)).collect();
+            Ok((lines?, by.due_among(tx, skus)?))
         })
         .await
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
-        let now = rows::storable(self.clock.now());
-        let (until, today) = (rows::micros(now), date_text(time_zones.calendar(now).latest()));
-        let asked = match among {
-            Among::These(skus) => {
-                let mut skus = skus.to_vec();
-                skus.sort_unstable();
-                skus
-            }
+        let by = By::now(self, time_zones);
+        let mut skus: Vec<Sku> = match among {
+            Among::These(skus) => skus.to_vec(),
+            Among::Ordered(order_id) => return Ok(self.order(order_id, time_zones).await?.1),
             Among::After(after, limit) => {
                 let after = after.map_or(String::new(), ToString::to_string);
                 let sql = "SELECT sku FROM (
@@ -138,26 +166,13 @@ impl Reader for SqliteDatabase {
                     UNION SELECT sku FROM batches INDEXED BY batches_perishable
                         WHERE expires_on < ?2 AND expires_on IS NOT NULL AND is_open AND NOT expired)
                     WHERE sku > ?3 ORDER BY sku LIMIT ?4";
-                let params = (until, today, after, number(limit as u64));
+                let (now, params) = (by.now, (by.until, by.today, after, number(limit as u64)));
                 let found = self.read(move |tx| all(tx, sql, params, |row| rows::sku(text_at(row, 0)?)));
                 return Ok(Due { now, skus: found.await? });
             }
         };
-        self.read(move |tx| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2)
-                OR EXISTS (SELECT 1 FROM lines INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?3)
-                OR EXISTS (SELECT 1 FROM batches INDEXED BY batches_open
-                           WHERE sku = ?1 AND is_open AND NOT expired AND expires_on < ?3)";
-            let mut skus = Vec::new();
-            for sku in asked {
-                let is_due = |row: &Row<'_>| row.get::<_, bool>(0).map_err(store_error);
-                if all(tx, sql, (sku.as_str(), until, &today), is_due)? == [true] {
-                    skus.push(sku);
-                }
-            }
-            Ok(Due { now, skus })
-        })
-        .await
+        skus.sort_unstable();
+        self.read(move |tx| by.due_among(tx, skus)).await
     }
 
     async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {

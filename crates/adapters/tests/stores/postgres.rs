@@ -16,7 +16,7 @@ use allocation_service_layer::wire::parse_event;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::servers::postgres_url;
-use allocation_testing::shorthand::{allocate, change_quantity, create_batch, message, sku};
+use allocation_testing::shorthand::{allocate, change_quantity, create_batch, deallocate, message, sku};
 use allocation_testing::store_contract;
 use futures_util::future::join_all;
 use tokio_postgres::{Client, NoTls};
@@ -39,9 +39,22 @@ async fn with_client() -> (Fixture<PostgresDatabase>, Client) {
     let (clock, url) = (Arc::new(ManualClock::new()), postgres_url().await);
     let store = PostgresDatabase::new(&url, options(Some(clock.clone()))).expect("a URL");
     store.migrate().await.expect("migrations");
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    (Fixture { store, clock, keep: None }, connect(&url).await)
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a connection");
     tokio::spawn(connection);
-    (Fixture { store, clock, keep: None }, client)
+    client
+}
+
+/// A bus over a store whose clock is the server's.
+async fn bus_on_the_servers_clock(url: &str) -> (PostgresDatabase, MessageBus<PostgresDatabase>) {
+    let store = PostgresDatabase::new(url, options(None)).expect("a URL");
+    store.migrate().await.expect("migrations");
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let bus = MessageBus::new(store.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
+    (store, bus)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,21 +194,73 @@ async fn a_connection_that_was_cut_is_replaced() {
     .expect("a promise");
 }
 
-#[tokio::test]
-async fn now_is_the_databases_unless_a_test_says_otherwise() {
-    let (_, client) = with_client().await;
-    let url = postgres_url().await;
-    let store = PostgresDatabase::new(&url, options(None)).expect("a URL");
-    store.migrate().await.expect("migrations");
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
-    let bus = MessageBus::new(store.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
-    bus.handle(message(create_batch("b", "A", 1, None))).await.expect("the store works").expect("a batch");
+/// That all events of the store are of these minutes.
+async fn check_that_events_are_of_now(store: &PostgresDatabase, client: &Client) {
     while store.number(10).await.expect("numbers") > 0 {}
-    let page = EventLog::read(&store, 0, 1).await.expect("a page");
-    let at = parse_event(&page.events[0].body).expect("an event").time;
     let row = client.query_one("SELECT clock_timestamp()", &[]).await.expect("a query");
     let now: time::OffsetDateTime = row.get(0);
-    assert!((now - at).abs() < time::Duration::minutes(5), "{at} is not about {now}");
+    for event in EventLog::read(store, 0, 10).await.expect("a page").events {
+        let at = parse_event(&event.body).expect("an event").time;
+        assert!((now - at).abs() < time::Duration::minutes(5), "{at} is not about {now}");
+    }
+}
+
+#[tokio::test]
+async fn now_is_the_databases_unless_a_test_says_otherwise() {
+    let url = postgres_url().await;
+    let (store, bus) = bus_on_the_servers_clock(&url).await;
+    bus.handle(message(create_batch("b", "A", 1, None))).await.expect("the store works").expect("a batch");
+    check_that_events_are_of_now(&store, &connect(&url).await).await;
+}
+
+/// A unit of work that loads no product is not told the time.
+#[tokio::test]
+async fn what_is_promised_from_memory_after_a_command_without_a_product_is_of_now() {
+    let url = postgres_url().await;
+    let (store, bus) = bus_on_the_servers_clock(&url).await;
+    bus.handle(message(create_batch("b", "A", 1, None))).await.expect("the store works").expect("a batch");
+    bus.handle(message(deallocate("nobody's", None))).await.expect("the store works").expect_err("an unknown order");
+    bus.handle(message(allocate("o", &[("A", 1)]))).await.expect("the store works").expect("a promise");
+    check_that_events_are_of_now(&store, &connect(&url).await).await;
+}
+
+/// By another index every lookup would read all lines of the product.
+#[tokio::test]
+async fn a_line_is_looked_up_by_its_key_however_few_there_were_when_that_was_planned() {
+    const NEW: usize = 20;
+    let (url, orders) = (postgres_url().await, |from: usize| (from..from + NEW).map(|n| format!("o-{n}")));
+    let asked = |orders: &[String]| orders.iter().map(|id| message(allocate(id, &[("A", 1)]))).collect::<Vec<_>>();
+    let (_, first) = bus_on_the_servers_clock(&url).await;
+    first.handle(message(create_batch("b", "A", 1_000, None))).await.expect("the store works").expect("a batch");
+    // Each plans when there are more lines than the last one saw.
+    let mut buses = Vec::new();
+    for copy in 0..25 {
+        let (_, bus) = bus_on_the_servers_clock(&url).await;
+        for verdict in bus.handle_batch(&asked(&orders(copy * NEW).collect::<Vec<_>>())).await {
+            verdict.expect("the store works").expect("a promise");
+        }
+        buses.push(bus);
+    }
+    let client = connect(&url).await;
+    let index_use = async |of: &str| -> (i64, i64) {
+        let sql = "SELECT sum(idx_scan)::bigint, sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
+                   WHERE relname = 'lines' AND (indexrelname = 'lines_by_order') = ($1 = 'key')";
+        let row = client.query_one(sql, &[&of]).await.expect("a query");
+        (row.get(0), row.get(1))
+    };
+    let all = asked(&orders(0).collect::<Vec<_>>());
+    let lookups = i64::try_from(buses.len() * all.len()).expect("few");
+    for bus in &buses {
+        bus.handle_batch(&all).await;
+    }
+    // A connection that ends tells what it has read, all at once.
+    drop((first, buses));
+    allocation_testing::eventually("all lookups to have been by key", async || {
+        (index_use("key").await.0 >= 2 * lookups).then_some(())
+    })
+    .await;
+    let (_, others) = index_use("other").await;
+    assert!(others < lookups, "{others} entries of other indexes were read");
 }
 
 #[tokio::test]

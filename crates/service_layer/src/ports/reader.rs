@@ -73,6 +73,8 @@ pub struct Due {
 pub enum Among<'a> {
     /// Of these.
     These(&'a [Sku]),
+    /// Of those of which an order has lines.
+    Ordered(&'a OrderId),
     /// Of all after this one, at most so many.
     After(Option<&'a Sku>, usize),
 }
@@ -107,8 +109,8 @@ pub trait Reader: Send + Sync + 'static {
     /// Units that wait, by seniority, each with its line and acceptance, from the one after `after` on.
     async fn queue(&self, sku: &Sku, after: Option<Seniority>, limit: usize) -> StoreResult<Vec<(StoredLine, u64)>>;
 
-    /// All lines of an order, by SKU and line.
-    async fn order(&self, order_id: &OrderId) -> StoreResult<Vec<StoredLine>>;
+    /// All lines of an order, by SKU and line, and what of their products was due no later than they were read: nothing, and they are as they say.
+    async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)>;
 
     /// What is due by now.
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due>;

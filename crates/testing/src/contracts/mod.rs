@@ -17,7 +17,6 @@ mod year;
 use std::sync::Arc;
 
 use allocation_domain::{Command, Event, Product};
-use allocation_service_layer::MessageBus;
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::api_keys::ApiKeys;
@@ -27,10 +26,11 @@ use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::ports::dead_letters::DeadLetters;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
-use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::reader::{Reader, StoredLine};
 use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::verify::verify;
 use allocation_service_layer::wire::parse_event;
+use allocation_service_layer::{MessageBus, TimeZones};
 pub use api_keys::*;
 pub use archive::*;
 pub use dead_letters::*;
@@ -90,6 +90,12 @@ impl<S: Store> Fixture<S> {
     pub async fn product(&self, of: &str) -> Product {
         let found = self.store.products_named(&[crate::shorthand::sku(of)]).await.expect("the store works");
         found.into_iter().next().expect("a known product")
+    }
+
+    /// The lines of an order as they are stored.
+    pub async fn lines_of(&self, order_id: &str) -> Vec<StoredLine> {
+        let order_id = crate::shorthand::order(order_id);
+        self.store.order(&order_id, &TimeZones::default()).await.expect("the store works").0
     }
 
     /// Everything in the feed: SKU, sequence and event.

@@ -5,9 +5,7 @@ use allocation_service_layer::ports::reader::LineFilter;
 use allocation_service_layer::verify::verify;
 
 use super::{Fixture, Store};
-use crate::shorthand::{
-    allocate, change_eta, change_quantity, create_batch, day, deallocate, key, order, reference, sku,
-};
+use crate::shorthand::{allocate, change_eta, change_quantity, create_batch, day, deallocate, key, reference, sku};
 
 /// In pages.
 pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
@@ -72,10 +70,10 @@ pub async fn an_order_is_read_with_its_batches_dates<S: Store>(fixture: Fixture<
             change_eta("b", "A", Some(day(9))),
         ])
         .await;
-    let lines = fixture.store.order(&order("o1")).await.expect("an order");
+    let lines = fixture.lines_of("o1").await;
     let shown: Vec<_> = lines.iter().map(|l| (l.sku.as_str(), l.line.allocated(), l.batches[0].eta)).collect();
     assert_eq!(shown, [("A", 2, Some(day(9))), ("B", 1, None)]);
-    assert!(fixture.store.order(&order("o2")).await.expect("an order").is_empty());
+    assert!(fixture.lines_of("o2").await.is_empty());
 }
 
 /// One reference, many SKUs.

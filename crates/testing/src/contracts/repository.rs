@@ -232,6 +232,10 @@ pub async fn holds_are_found_once_they_have_ended<S: Store>(fixture: Fixture<S>)
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
     assert_eq!(fixture.store.due(all, &utc).await.expect("SKUs").skus, [sku("TABLE")]);
     assert_eq!(fixture.store.due(Among::These(&[sku("CHAIR")]), &utc).await.expect("SKUs").skus, []);
+    for (name, of_order) in [("long", &[sku("TABLE")][..]), ("nobody's", &[])] {
+        assert_eq!(fixture.store.due(Among::Ordered(&order(name)), &utc).await.expect("SKUs").skus, of_order);
+        assert_eq!(fixture.store.order(&order(name), &utc).await.expect("SKUs").1.skus, of_order);
+    }
     fixture.clock.advance(time::Duration::seconds(10).unsigned_abs());
     let first = fixture.store.due(Among::After(None, 1), &utc).await.expect("SKUs").skus;
     assert_eq!(first, [sku("CHAIR")]);
@@ -280,6 +284,7 @@ pub async fn what_is_due_anywhere_is_found_page_by_page<S: Store>(fixture: Fixtu
     for time_zones in [&east, &TimeZones::new(zone("Pacific/Kiritimati"), BTreeMap::new())] {
         assert_eq!(due(all, time_zones).await, ["A", "C", "D"]);
         assert_eq!(due(Among::These(&these), time_zones).await, ["A", "D"]);
+        assert_eq!(due(Among::Ordered(&order("o1")), time_zones).await, ["D"]);
     }
     assert_eq!(due(Among::After(None, 2), &east).await, ["A", "C"]);
     assert_eq!(due(Among::After(Some(&sku("C")), 2), &east).await, ["D"]);
@@ -419,7 +424,7 @@ pub async fn what_a_line_accepts_of_locations_is_kept<S: Store>(fixture: Fixture
     let product = load(&fixture.store, selection("TABLE", &ids, &[])).await.pop().expect("the product");
     for (name, terms) in named.iter().zip(&all) {
         assert_eq!(product.line(&key(name)).expect("the line").terms, *terms);
-        let read = fixture.store.order(&order(name)).await.expect("an order");
+        let read = fixture.lines_of(name).await;
         assert_eq!(read[0].line.terms, *terms);
     }
     let mut tx = fixture.store.begin().await.expect("a transaction");
@@ -466,7 +471,7 @@ pub async fn what_is_being_picked_has_left_and_came_back_is_kept<S: Store>(fixtu
         .map(|batch| (batch.reference.as_str(), batch.quantity.units(), batch.declared.units(), batch.quarantined))
         .collect();
     assert_eq!(batches, [("b", 4, 5, 1), ("c", 5, 5, 1), ("d", 5, 5, 0)]);
-    let read = fixture.store.order(&order("o1")).await.expect("an order");
+    let read = fixture.lines_of("o1").await;
     assert_eq!(read[0].line, *line);
     fixture.handle([ship("o1", "TABLE", 7, None)]).await;
     let product = load(&fixture.store, selection("TABLE", &["o1"], &[])).await.pop().expect("the product");
@@ -537,7 +542,7 @@ pub async fn keys_may_hold_any_text<S: Store>(fixture: Fixture<S>) {
     for name in names {
         let verdicts = fixture.handle([create_batch(name, name, 2, None), allocate(name, &[(name, 1)])]).await;
         assert!(verdicts.iter().all(Result::is_ok), "{name}: {verdicts:?}");
-        let lines = fixture.store.order(&order(name)).await.expect("an order");
+        let lines = fixture.lines_of(name).await;
         assert!(lines[0].line.is_in(&reference(name)));
     }
     fixture.assert_balanced().await;
