@@ -57,7 +57,7 @@ impl Archive for PostgresDatabase {
     async fn checkpoints(&self, wanted: &Selection) -> StoreResult<Vec<Checkpoint>> {
         let skus: Vec<&str> = wanted.skus.iter().map(Sku::as_str).collect();
         let sql = "SELECT c.sku, c.sequence, c.head, c.balances FROM unnest($1::text[]) k(sku)
-                   CROSS JOIN LATERAL (SELECT * FROM checkpoints c WHERE c.sku = k.sku) c";
+                   CROSS JOIN LATERAL (SELECT * FROM checkpoints c WHERE c.sku = k.sku OFFSET 0) c";
         let head = |row: &Row| {
             let sku = rows::sku(get(row, 0)?)?;
             let (balances, head) = (noted(row, 1, 3, &sku)?, get(row, 2)?);
@@ -68,7 +68,7 @@ impl Archive for PostgresDatabase {
             wanted.batches.iter().map(|(sku, reference)| (sku.as_str(), reference.as_str())).unzip();
         let sql = "SELECT c.sku, c.reference, c.body FROM unnest($1::text[], $2::text[]) k(sku, reference)
                    CROSS JOIN LATERAL (SELECT * FROM checkpoint_batches c
-                                       WHERE c.sku = k.sku AND c.reference = k.reference) c";
+                                       WHERE c.sku = k.sku AND c.reference = k.reference OFFSET 0) c";
         let batch = |row: &Row| Ok((rows::sku(get(row, 0)?)?, (rows::reference(get(row, 1)?)?, get(row, 2)?)));
         let batches: Vec<(Sku, (BatchRef, String))> = self.all(sql, &[&skus, &references], batch).await?;
         for (sku, batch) in batches {
@@ -82,7 +82,7 @@ impl Archive for PostgresDatabase {
         let sql = "SELECT c.sku, c.order_id, c.line, c.body
                    FROM unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
                    CROSS JOIN LATERAL (SELECT * FROM checkpoint_lines c
-                                       WHERE c.sku = k.sku AND c.order_id = k.order_id AND c.line = k.line) c";
+                                       WHERE c.sku = k.sku AND c.order_id = k.order_id AND c.line = k.line OFFSET 0) c";
         let line =
             |row: &Row| Ok((rows::sku(get(row, 0)?)?, (rows::line_key(get(row, 1)?, get(row, 2)?)?, get(row, 3)?)));
         let lines: Vec<(Sku, (LineKey, String))> = self.all(sql, &[&skus, &orders, &lines], line).await?;

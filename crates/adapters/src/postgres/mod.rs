@@ -40,7 +40,7 @@ const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
 /// were small or never analysed must not scan them once they are large; and a plan that can only be the same need not be made
 /// again at each execution. By which index: `docs/adr/0019-plans-do-not-depend-on-when-they-were-made.md`.
 const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan";
+     SET enable_bitmapscan = off; SET enable_material = off; SET plan_cache_mode = force_generic_plan";
 
 /// How a database is used.
 #[derive(Clone)]
@@ -293,13 +293,13 @@ fn line(row: &Row) -> StoreResult<(Sku, ReadLine)> {
 /// The parts of lines that have rows for them; of the lines named by three arrays.
 const PARTS: &str = "SELECT k.at, p.accepted, p.batch, p.qty, p.locked
     FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY k(sku, order_id, line, at)
-    CROSS JOIN LATERAL (SELECT * FROM parts p WHERE p.sku = k.sku AND p.order_id = k.order_id AND p.line = k.line) p
+    CROSS JOIN LATERAL (SELECT * FROM parts p WHERE p.sku = k.sku AND p.order_id = k.order_id AND p.line = k.line OFFSET 0) p
     ORDER BY k.at, p.accepted, p.batch NULLS LAST, p.locked";
 
 /// The same of units that have left.
 const SHIPMENTS: &str = "SELECT k.at, s.batch, s.qty, s.returned
     FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY k(sku, order_id, line, at)
-    CROSS JOIN LATERAL (SELECT * FROM shipments s WHERE s.sku = k.sku AND s.order_id = k.order_id AND s.line = k.line) s
+    CROSS JOIN LATERAL (SELECT * FROM shipments s WHERE s.sku = k.sku AND s.order_id = k.order_id AND s.line = k.line OFFSET 0) s
     ORDER BY k.at, s.nth";
 
 /// The names of lines, as [`PARTS`] and [`SHIPMENTS`] take them.

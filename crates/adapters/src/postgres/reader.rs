@@ -183,7 +183,7 @@ impl PostgresDatabase {
             return Ok(BTreeMap::new());
         }
         let sql = "SELECT b.sku, b.reference, b.eta, b.location FROM unnest($1::text[], $2::text[]) k(sku, reference)
-                   CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference) b";
+                   CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference OFFSET 0) b";
         let statement = client.prepare_cached(sql).await.map_err(store_error)?;
         let rows = client.query(&statement, &[&skus, &references]).await.map_err(store_error)?;
         let batch = |row: &Row| {
@@ -288,8 +288,8 @@ impl Reader for PostgresDatabase {
     async fn products_named(&self, skus: &[Sku]) -> StoreResult<Vec<Product>> {
         let sql = format!(
             "SELECT {PRODUCT}, clock_timestamp(), {BATCH} FROM unnest($1::text[]) k(sku)
-             JOIN products p ON p.sku = k.sku
-             LEFT JOIN batches b ON b.sku = p.sku AND b.is_open ORDER BY p.sku"
+             CROSS JOIN LATERAL (SELECT * FROM products p WHERE p.sku = k.sku OFFSET 0) p
+             LEFT JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = p.sku AND b.is_open OFFSET 0) b ON true ORDER BY p.sku"
         );
         let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
         self.read_products(&sql, &[&skus]).await
@@ -340,7 +340,7 @@ impl Reader for PostgresDatabase {
         let (priority, accepted) = rows::begin_after(after);
         let sql = format!(
             "SELECT {LINE}, b.eta, b.location, n.accepted FROM ({WAITING}) n(locked, priority, accepted, order_id, line)
-             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l
+             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line OFFSET 0) l
              LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
              ORDER BY n.priority DESC, n.accepted"
         );

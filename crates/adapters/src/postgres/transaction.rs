@@ -146,7 +146,7 @@ impl Transaction for PostgresTransaction {
 
     async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
         let sql = "SELECT r.key, r.content, r.of_message FROM unnest($1::text[]) k(key)
-                   CROSS JOIN LATERAL (SELECT * FROM request_keys r WHERE r.key = k.key) r";
+                   CROSS JOIN LATERAL (SELECT * FROM request_keys r WHERE r.key = k.key OFFSET 0) r";
         let rows = self.query(Statement::new(sql, vec![texts(keys.iter().map(|key| &**key))])).await?;
         let known = |row: &Row| {
             let content = <[u8; 32]>::try_from(get::<&[u8]>(row, 1)?).map_err(rows::damaged)?;
@@ -203,7 +203,7 @@ impl ProductRepository for PostgresTransaction {
         statements.push(Statement::new(
             format!(
                 "SELECT clock_timestamp(), k.sku, {BATCH} FROM unnest($1::text[]) k(sku)
-                 LEFT JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.is_open) b ON true"
+                 LEFT JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.is_open OFFSET 0) b ON true"
             ),
             vec![texts(skus.iter().copied())],
         ));
@@ -212,7 +212,7 @@ impl ProductRepository for PostgresTransaction {
                 format!(
                     "SELECT {LINE} FROM unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
                      CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id AND l.sku = k.sku
-                                         AND l.line = k.line) l"
+                                         AND l.line = k.line OFFSET 0) l"
                 ),
                 line_names(&wanted.lines),
             ));
@@ -223,7 +223,7 @@ impl ProductRepository for PostgresTransaction {
                 format!(
                     "SELECT k.sku, {BATCH} FROM unnest($1::text[], $2::text[]) k(sku, reference)
                      CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference
-                                         AND NOT b.is_open) b"
+                                         AND NOT b.is_open OFFSET 0) b"
                 ),
                 batch_names(&wanted.batches),
             ));
@@ -284,7 +284,7 @@ impl ProductRepository for PostgresTransaction {
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
         let sql = format!(
             "SELECT k.sku, {BATCH} FROM unnest($1::text[], $2::text[]) k(sku, reference)
-             CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference) b"
+             CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference OFFSET 0) b"
         );
         let rows = self.query(Statement::new(sql, batch_names(named))).await?;
         rows.iter().map(|row| Ok((rows::sku(get(row, 0)?)?, batch(row, 1)?))).collect()
@@ -292,7 +292,7 @@ impl ProductRepository for PostgresTransaction {
 
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         let sql = "SELECT l.sku, l.order_id, l.line FROM unnest($1::text[]) k(order_id)
-                   CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id) l";
+                   CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = k.order_id OFFSET 0) l";
         let rows = self.query(Statement::new(sql, vec![texts(orders.iter().map(OrderId::as_str))])).await?;
         rows.iter().map(|row| Ok((rows::sku(get(row, 0)?)?, rows::line_key(get(row, 1)?, get(row, 2)?)?))).collect()
     }
@@ -338,7 +338,7 @@ impl ProductRepository for PostgresTransaction {
                  SELECT * FROM lines l WHERE l.sku = k.sku AND l.held_until <= k.now
                  UNION ALL
                  SELECT * FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= k.today
-                     AND (l.held_until IS NULL OR l.held_until > k.now)) l"
+                     AND (l.held_until IS NULL OR l.held_until > k.now) OFFSET 0) l"
         );
         let params = vec![
             texts(products.iter().map(|due| due.sku.as_str())),
@@ -409,7 +409,7 @@ impl PostgresTransaction {
     async fn units(&mut self, named: &str, params: Vec<Param>) -> StoreResult<Vec<Units>> {
         let sql = format!(
             "SELECT {LINE}, n.accepted, n.locked FROM ({named}) n(locked, priority, accepted, order_id, line)
-             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line) l"
+             CROSS JOIN LATERAL (SELECT * FROM lines l WHERE l.order_id = n.order_id AND l.sku = $1 AND l.line = n.line OFFSET 0) l"
         );
         let rows = self.query(Statement::new(sql, params)).await?;
         let named = |row: &Row| Ok((count(get(row, LINE_COLUMNS)?)?, get(row, LINE_COLUMNS + 1)?));

@@ -224,14 +224,21 @@ async fn what_is_promised_from_memory_after_a_command_without_a_product_is_of_no
     check_that_events_are_of_now(&store, &connect(&url).await).await;
 }
 
-/// By another index every lookup would read all lines of the product.
+/// By another index every lookup would read all lines of the product, or the batches of all products.
 #[tokio::test]
-async fn a_line_is_looked_up_by_its_key_however_few_there_were_when_that_was_planned() {
+async fn lines_and_batches_are_looked_up_by_their_keys_however_few_there_were_when_that_was_planned() {
     const NEW: usize = 20;
+    const PRODUCTS: usize = 200;
     let (url, orders) = (postgres_url().await, |from: usize| (from..from + NEW).map(|n| format!("o-{n}")));
     let asked = |orders: &[String]| orders.iter().map(|id| message(allocate(id, &[("A", 1)]))).collect::<Vec<_>>();
     let (_, first) = bus_on_the_servers_clock(&url).await;
-    first.handle(message(create_batch("b", "A", 1_000, None))).await.expect("the store works").expect("a batch");
+    for product in std::iter::once("A".to_owned()).chain((1..PRODUCTS).map(|n| format!("A{n}"))) {
+        first
+            .handle(message(create_batch("b", &product, 1_000, None)))
+            .await
+            .expect("the store works")
+            .expect("a batch");
+    }
     // Each plans when there are more lines than the last one saw.
     let mut buses = Vec::new();
     for copy in 0..25 {
@@ -242,11 +249,9 @@ async fn a_line_is_looked_up_by_its_key_however_few_there_were_when_that_was_pla
         buses.push(bus);
     }
     let client = connect(&url).await;
-    let index_use = async |of: &str| -> (i64, i64) {
-        let sql = "SELECT sum(idx_scan)::bigint, sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
-                   WHERE relname = 'lines' AND (indexrelname = 'lines_by_order') = ($1 = 'key')";
-        let row = client.query_one(sql, &[&of]).await.expect("a query");
-        (row.get(0), row.get(1))
+    let counted = async |what: &str, of: &str| -> i64 {
+        let sql = format!("SELECT sum({what})::bigint FROM pg_stat_user_indexes WHERE {of}");
+        client.query_one(&sql, &[]).await.expect("a query").get(0)
     };
     let all = asked(&orders(0).collect::<Vec<_>>());
     let lookups = i64::try_from(buses.len() * all.len()).expect("few");
@@ -256,11 +261,14 @@ async fn a_line_is_looked_up_by_its_key_however_few_there_were_when_that_was_pla
     // A connection that ends tells what it has read, all at once.
     drop((first, buses));
     allocation_testing::eventually("all lookups to have been by key", async || {
-        (index_use("key").await.0 >= 2 * lookups).then_some(())
+        (counted("idx_scan", "indexrelname = 'lines_by_order'").await >= 2 * lookups).then_some(())
     })
     .await;
-    let (_, others) = index_use("other").await;
+    let others = counted("idx_tup_read", "relname = 'lines' AND indexrelname <> 'lines_by_order'").await;
     assert!(others < lookups, "{others} entries of other indexes were read");
+    let batches = counted("idx_tup_read", "relname = 'batches'").await;
+    // Each is read when it is made, and that of the one product by each copy a few times.
+    assert!(batches < 5 * i64::try_from(PRODUCTS).expect("few"), "{batches} batches were read");
 }
 
 #[tokio::test]
