@@ -64,10 +64,10 @@ impl PostgresDatabase {
         let of = |skus: &str| {
             from(&format!(
                 "SELECT k.sku FROM ({skus}) k(sku)
-                 WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until <= n.micros)
-                    OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= n.today)
+                 WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until IS NOT NULL AND l.held_until <= n.micros)
+                    OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on IS NOT NULL AND l.spoils_on <= n.today)
                     OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
-                               AND b.expires_on < n.today)"
+                               AND b.expires_on IS NOT NULL AND b.expires_on < n.today)"
             ))
         };
         let found = match among {
@@ -80,10 +80,10 @@ impl PostgresDatabase {
                 all(client, &skus, &[&now, &today, &order_id.as_str()], read).await?
             }
             Among::After(after, limit) => {
-                let skus = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until <= n.micros
-                    UNION SELECT l.sku FROM lines l WHERE l.spoils_on <= n.today
-                    UNION SELECT b.sku FROM batches b WHERE b.expires_on < n.today AND b.is_open AND NOT b.expired) a
-                    WHERE sku > $3 ORDER BY sku LIMIT $4";
+                let skus = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until IS NOT NULL AND l.held_until <= n.micros
+                    UNION SELECT l.sku FROM lines l WHERE l.spoils_on IS NOT NULL AND l.spoils_on <= n.today
+                    UNION SELECT b.sku FROM batches b WHERE b.expires_on IS NOT NULL AND b.expires_on < n.today AND b.is_open AND NOT b.expired
+                    OFFSET 0) a WHERE sku > $3 ORDER BY sku LIMIT $4";
                 let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
                 all(client, &from(skus), &[&now, &today, &after, &limit], read).await?
             }

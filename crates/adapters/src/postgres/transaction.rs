@@ -335,9 +335,9 @@ impl ProductRepository for PostgresTransaction {
         let sql = format!(
             "SELECT {LINE} FROM unnest($1::text[], $2::bigint[], $3::date[]) k(sku, now, today)
              CROSS JOIN LATERAL (
-                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.held_until <= k.now
+                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.held_until IS NOT NULL AND l.held_until <= k.now
                  UNION ALL
-                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.spoils_on <= k.today
+                 SELECT * FROM lines l WHERE l.sku = k.sku AND l.spoils_on IS NOT NULL AND l.spoils_on <= k.today
                      AND (l.held_until IS NULL OR l.held_until > k.now) OFFSET 0) l"
         );
         let params = vec![
