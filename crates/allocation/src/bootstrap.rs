@@ -1,5 +1,6 @@
 //! Puts the parts together: the one place that knows which adapter is behind which port.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ impl Ambient {
 pub(crate) struct Store {
     kind: StoreKind,
     usual: Usual,
+    most_holds: Option<u64>,
     pub(crate) ambient: Ambient,
 }
 
@@ -78,7 +80,7 @@ impl Store {
             }
             Database::Postgres(url) => {
                 let options = PostgresOptions {
-                    connections: config.connections,
+                    connections: config.pool,
                     lock_skus: config.lock_skus,
                     ..PostgresOptions::default()
                 };
@@ -86,7 +88,7 @@ impl Store {
                 StoreKind::Postgres(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)
             }
         };
-        Ok(Self { kind, usual: config.usual.clone(), ambient })
+        Ok(Self { kind, usual: config.usual.clone(), most_holds: config.most_holds(), ambient })
     }
 
     /// Opens the store, and brings its schema up to date unless that is switched off.
@@ -162,9 +164,13 @@ impl Store {
         Issuer { store: self.api_keys(), clock, entropy }
     }
 
-    /// What looks API keys up.
-    pub(crate) fn key_ring(&self) -> KeyRing {
-        KeyRing::new(self.api_keys(), self.ambient.clock.clone())
+    /// What looks API keys up; each may be used so many times a second.
+    pub(crate) fn key_ring(&self, pace: Option<NonZeroU32>) -> KeyRing {
+        let ring = KeyRing::new(self.api_keys(), self.ambient.clock.clone());
+        match pace {
+            Some(a_second) => ring.with_pace(a_second),
+            None => ring,
+        }
     }
 
     pub(crate) fn housekeeping(&self) -> Arc<dyn Housekeeping> {
@@ -181,7 +187,9 @@ impl Store {
 
     fn bus<D: database::Database>(&self, database: D) -> MessageBus<D> {
         let Ambient { clock, entropy, metrics } = self.ambient.clone();
-        MessageBus::new(database, clock, entropy, metrics).with_usual(self.usual.clone())
+        MessageBus::new(database, clock, entropy, metrics)
+            .with_usual(self.usual.clone())
+            .with_most_holds(self.most_holds)
     }
 
     /// Starts the lane that all commands of this process go through.

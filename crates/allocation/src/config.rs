@@ -1,7 +1,9 @@
 //! The configuration: every variable of the environment, declared once.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use allocation_adapters::rabbitmq::Unrouted;
 use allocation_adapters::redis::StreamSettings;
 use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
+use allocation_entrypoints::web::{ConnectionLimits, RequestLimits};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::ports::database::KeyOf;
 use allocation_service_layer::sinks::Begin;
@@ -93,6 +96,51 @@ const VARIABLES: &[Variable] = &[
         "",
         "Who may use the web API: keys (those with an API key, made by `allocation keys create`) or open (everybody); unset, everybody on a loopback address, and nothing is served on any other",
     ),
+    plain("CONNECTIONS", "10000", "The most connections to the web API; one too many is answered 503 and closed"),
+    plain(
+        "HEAD_SECONDS",
+        "10",
+        "How long the head of a request may take, its line and headers; and how long a new connection may say nothing",
+    ),
+    plain("HEAD_BYTES", "16384", "The most bytes of a head"),
+    plain("URL_BYTES", "8192", "The most bytes of a path with its query string"),
+    plain("IDLE_SECONDS", "75", "For how long a connection is kept on which nothing happens"),
+    plain("HTTP2", "on", "Whether HTTP/2 is spoken with whoever begins with it: on or off"),
+    plain("STREAMS", "100", "The most requests under way on one connection of HTTP/2"),
+    plain("BODY_SECONDS", "20", "How long the body of a request may take"),
+    plain("BODY_BYTES", "1048576", "The most bytes of a body"),
+    plain(
+        "BODIES_BYTES",
+        "67108864",
+        "The most bytes of all bodies that are being read, not counting the first 8 KiB of each",
+    ),
+    plain(
+        "IN_FLIGHT",
+        "10000",
+        "The most requests that are being handled; those that wait for their body or for events are not counted",
+    ),
+    plain("ANSWER_SECONDS", "30", "How long an answer may take; waiting for events is not counted"),
+    plain("READERS", "1000", "The most readers that wait for events or have them streamed"),
+    plain(
+        "REQUESTS_PER_KEY",
+        "2000",
+        "How many requests a second each copy takes with one API key, on average over a second; 0: any number",
+    ),
+    plain(
+        "HOLDS_PER_KEY",
+        "10000",
+        "How many lines may be held at a time that were asked for with one API key, over all copies; 0: any number",
+    ),
+    plain(
+        "STOP_SECONDS",
+        "25",
+        "How long stopping may take, STOP_NOTICE_SECONDS included; what is not done by then is cut off",
+    ),
+    plain(
+        "STOP_NOTICE_SECONDS",
+        "5",
+        "For how long requests are still taken after SIGTERM, while /readyz says no, so that whoever sends them here sends them elsewhere",
+    ),
     plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
     plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),
@@ -158,6 +206,15 @@ pub(crate) struct Parts {
     pub(crate) consumer: bool,
 }
 
+/// How the process comes to its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopping {
+    /// For how long requests are still taken.
+    pub(crate) notice: Duration,
+    /// How long all of it may take.
+    pub(crate) most: Duration,
+}
+
 /// Who may use the web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -188,7 +245,7 @@ impl Begins {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) database: Database,
-    pub(crate) connections: usize,
+    pub(crate) pool: usize,
     pub(crate) lock_skus: usize,
     pub(crate) migrate: bool,
     pub(crate) redis: Option<SecretString>,
@@ -212,6 +269,13 @@ pub(crate) struct Config {
     access: Option<Door>,
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
+    pub(crate) connection_limits: ConnectionLimits,
+    pub(crate) request_limits: RequestLimits,
+    /// Requests a second; none: any number.
+    pub(crate) requests_per_key: Option<NonZeroU32>,
+    /// 0: any number.
+    holds_per_key: u64,
+    pub(crate) stopping: Stopping,
     pub(crate) limits: Limits,
     pub(crate) keep_keys: [(KeyOf, Duration); 2],
     /// For how long events are kept at least; none: for ever.
@@ -253,7 +317,7 @@ impl Config {
         let values = Values(given);
         Ok(Self {
             database: values.database()?,
-            connections: values.number("DB_CONNECTIONS", 1, 1_000)?,
+            pool: values.number("DB_CONNECTIONS", 1, 1_000)?,
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             migrate: values.switch("MIGRATE")?,
             redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
@@ -274,7 +338,7 @@ impl Config {
             notify_from: values.text("NOTIFY_FROM").to_owned(),
             notify_to: values.text("NOTIFY_TO").to_owned(),
             webhook_reach: if values.switch("WEBHOOK_PRIVATE")? { Reach::PRIVATE } else { Reach::PUBLIC },
-            webhook_patience: Duration::from_secs(values.number("WEBHOOK_SECONDS", 1, 300)? as u64),
+            webhook_patience: values.seconds("WEBHOOK_SECONDS", 1, 300)?,
             listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
             access: match values.given("ACCESS") {
                 None => None,
@@ -291,18 +355,23 @@ impl Config {
                 relay: values.switch("RELAY")?,
                 consumer: values.switch("CONSUMER")?,
             },
+            connection_limits: values.connection_limits()?,
+            request_limits: values.request_limits()?,
+            requests_per_key: NonZeroU32::new(values.number("REQUESTS_PER_KEY", 0, 1_000_000)?),
+            holds_per_key: values.number("HOLDS_PER_KEY", 0, 1_000_000)?,
+            stopping: values.stopping()?,
             limits: Limits {
                 batch: values.number("BATCH", 1, 10_000)?,
                 waiting: values.number("QUEUE_LENGTH", 1, 1_000_000)?,
-                age: Duration::from_secs(values.number("QUEUE_SECONDS", 1, 3_600)? as u64),
+                age: values.seconds("QUEUE_SECONDS", 1, 3_600)?,
             },
             usual: Usual { strategy: values.strategy()?, time_zones: values.time_zones()? },
             keep_keys: [
-                (KeyOf::Request, Duration::from_hours(values.number("KEY_HOURS", 1, 8_760)? as u64)),
-                (KeyOf::Message, Duration::from_hours(values.number("INBOX_DAYS", 1, 3_650)? as u64 * 24)),
+                (KeyOf::Request, Duration::from_hours(values.number("KEY_HOURS", 1, 8_760)?)),
+                (KeyOf::Message, Duration::from_hours(values.number::<u64>("INBOX_DAYS", 1, 3_650)? * 24)),
             ],
             keep_events: match values.given("EVENT_DAYS") {
-                Some(_) => Some(Duration::from_hours(values.number("EVENT_DAYS", 1, 36_500)? as u64 * 24)),
+                Some(_) => Some(Duration::from_hours(values.number::<u64>("EVENT_DAYS", 1, 36_500)? * 24)),
                 None => None,
             },
             begin: values.begins()?,
@@ -325,6 +394,11 @@ impl Config {
                 Err(BadVariable::new("ACCESS", why))
             }
         }
+    }
+
+    /// The most holds that an API key may have in force. Where none is asked for, it does not matter whose they are.
+    pub(crate) fn most_holds(&self) -> Option<u64> {
+        Some(self.holds_per_key).filter(|most| *most > 0 && self.access == Some(Door::Keys))
     }
 
     /// Every variable with its meaning, default and current value, in the form of an environment file.
@@ -368,10 +442,50 @@ impl Values {
         self.text(name).parse().map_err(|_| BadVariable::new(name, must))
     }
 
-    fn number(&self, name: &str, min: usize, max: usize) -> Result<usize, BadVariable> {
+    fn number<N: FromStr + PartialOrd + Display>(&self, name: &str, min: N, max: N) -> Result<N, BadVariable> {
         let must = format!("must be a whole number from {min} to {max}");
         let number = self.parsed(name, &must)?;
         if (min..=max).contains(&number) { Ok(number) } else { Err(BadVariable::new(name, must)) }
+    }
+
+    fn seconds(&self, name: &str, min: u64, max: u64) -> Result<Duration, BadVariable> {
+        self.number(name, min, max).map(Duration::from_secs)
+    }
+
+    fn connection_limits(&self) -> Result<ConnectionLimits, BadVariable> {
+        let streams = self.number("STREAMS", 1, 10_000)?;
+        Ok(ConnectionLimits {
+            connections: self.number("CONNECTIONS", 1, 1_000_000)?,
+            head: self.seconds("HEAD_SECONDS", 1, 300)?,
+            head_bytes: self.number("HEAD_BYTES", 8_192, 1_048_576)?,
+            idle: self.seconds("IDLE_SECONDS", 1, 3_600)?,
+            streams: self.switch("HTTP2")?.then_some(streams),
+        })
+    }
+
+    fn request_limits(&self) -> Result<RequestLimits, BadVariable> {
+        Ok(RequestLimits {
+            // hyper knows no longer ones.
+            url_bytes: self.number("URL_BYTES", 256, 65_534)?,
+            head_bytes: self.number("HEAD_BYTES", 8_192, 1_048_576)?,
+            body: self.seconds("BODY_SECONDS", 1, 3_600)?,
+            body_bytes: self.number("BODY_BYTES", 1_024, 1_073_741_824)?,
+            bodies_bytes: self.number("BODIES_BYTES", 1_024, 1_099_511_627_776)?,
+            // One for each connection; over HTTP/2 there could be many more.
+            bodies: self.number("CONNECTIONS", 1, 1_000_000)?,
+            in_flight: self.number("IN_FLIGHT", 1, 1_000_000)?,
+            answer: self.seconds("ANSWER_SECONDS", 1, 3_600)?,
+            readers: self.number("READERS", 1, 1_000_000)?,
+            heartbeat: RequestLimits::default().heartbeat.min(self.seconds("IDLE_SECONDS", 1, 3_600)? / 3),
+        })
+    }
+
+    fn stopping(&self) -> Result<Stopping, BadVariable> {
+        let (notice, most) = (self.seconds("STOP_NOTICE_SECONDS", 0, 3_600)?, self.seconds("STOP_SECONDS", 1, 3_600)?);
+        if notice < most {
+            return Ok(Stopping { notice, most });
+        }
+        Err(BadVariable::new("STOP_NOTICE_SECONDS", format!("must be less than STOP_SECONDS={}", most.as_secs())))
     }
 
     fn switch(&self, name: &str) -> Result<bool, BadVariable> {
@@ -604,6 +718,14 @@ mod tests {
             ("WEB", "maybe"),
             ("WEBHOOK_PRIVATE", "maybe"),
             ("WEBHOOK_SECONDS", "0"),
+            ("CONNECTIONS", "0"),
+            ("HEAD_BYTES", "8191"),
+            ("URL_BYTES", "65535"),
+            ("HTTP2", "h2c"),
+            ("REQUESTS_PER_KEY", "-1"),
+            ("HOLDS_PER_KEY", "some"),
+            ("STOP_SECONDS", "0"),
+            ("STOP_NOTICE_SECONDS", "25"),
             ("BATCH", "many"),
             ("QUEUE_SECONDS", "-1"),
             ("STRATEGY", "lifo"),
@@ -630,6 +752,14 @@ mod tests {
             assert_eq!(door(elsewhere, "keys"), Ok(Door::Keys));
             assert_eq!(door(elsewhere, "open"), Ok(Door::Open));
         }
+    }
+
+    #[test]
+    fn what_is_limited_unless_something_else_is_set_is_what_the_types_say() {
+        let config = config(&[]).unwrap();
+        let (connections, requests) = (ConnectionLimits::default(), RequestLimits::default());
+        assert_eq!(format!("{:?}", config.connection_limits), format!("{connections:?}"));
+        assert_eq!(format!("{:?}", config.request_limits), format!("{requests:?}"));
     }
 
     #[test]

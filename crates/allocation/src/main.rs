@@ -8,6 +8,7 @@ mod config;
 mod dead_letters;
 mod health;
 mod import;
+mod life;
 mod replay;
 mod serve;
 mod sinks;

@@ -13,7 +13,7 @@ use allocation_entrypoints::consumer::nats::NatsSource;
 use allocation_entrypoints::consumer::rabbitmq::RabbitSource;
 use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
-use allocation_entrypoints::web::{self, WebParts};
+use allocation_entrypoints::web::{self, ConnectionLimits, Server, WebParts};
 use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::metrics::Metrics;
@@ -24,18 +24,12 @@ use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sinks;
 use allocation_service_layer::sweeper::Sweeper;
 use allocation_service_layer::webhooks::{Delivery, Hooks};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::bootstrap::{Ambient, RunningLane, Store};
+use crate::bootstrap::{Ambient, Store};
 use crate::config::{BadVariable, Config, Door, Parts, reveal};
-
-/// How long work in flight may take once the program is told to stop.
-const GRACE: Duration = Duration::from_secs(20);
+use crate::life::{Life, allow_connections};
 
 impl Parts {
     /// The relay alone.
@@ -54,40 +48,29 @@ impl Parts {
 /// Runs until SIGINT or SIGTERM; a second one ends at once.
 pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let door = parts.web.then(|| config.door()).transpose()?;
-    let stop = CancellationToken::new();
     let store = Store::open_migrated(config).await?;
     let sinks = configured_sinks(config, &store.ambient.metrics)?;
     introduce(config, store.log().as_ref(), &sinks).await?;
+    let mut life = Life::begin()?;
     let lane = store.start_lane(config.limits)?;
     let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
     let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
-    let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), stop.clone()));
-    let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
+    let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), life.stop.clone()));
 
     if parts.relay && (store.needs_numbering() || !sinks.is_empty()) {
         let ambient = &store.ambient;
         let holder = ambient.entropy.uuid(ambient.clock.now()).to_string();
         let relay = Relay::new(store.log(), ambient.clock.clone(), ambient.metrics.clone(), sinks, holder);
-        let (committed, stop) = (lane.committed.clone(), stop.clone());
-        tasks.spawn(async move {
-            relay.run(committed, stop).await;
-            Ok(())
-        });
+        let committed = lane.committed.clone();
+        life.until_end(async move |end| relay.run(committed, end).await);
     }
     if parts.relay {
         let delivery = delivery(&store, feed.clone(), webhooks.clone());
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            delivery.run(stop).await;
-            Ok(())
-        });
+        life.until_stop(async move |stop| delivery.run(stop).await);
     }
     if parts.web || parts.relay {
         let (feed, committed) = (feed.clone(), lane.committed.clone());
-        tasks.spawn(async move {
-            feed.watch(committed).await;
-            Ok(())
-        });
+        life.until_stop(async move |_| feed.watch(committed).await);
         let sweeper = Sweeper {
             reader: store.reader(),
             commands: Arc::new(lane.handle.clone()),
@@ -97,83 +80,53 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             housekeeping: store.housekeeping(),
             keep_keys: config.keep_keys,
         };
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            sweeper.run(stop).await;
-            Ok(())
-        });
+        life.until_stop(async move |stop| sweeper.run(stop).await);
     }
     if let Some(age) = config.keep_events.filter(|_| parts.web || parts.relay) {
-        let (archivist, stop) = (store.archivist(), stop.clone());
-        tasks.spawn(async move {
-            archivist.run(age, stop).await;
-            Ok(())
-        });
+        let archivist = store.archivist();
+        life.until_stop(async move |stop| archivist.run(age, stop).await);
     }
     if parts.consumer {
         let consumer = store.consumer(Arc::new(lane.handle.clone()));
         for source in sources(config)? {
-            let (consumer, stop) = (consumer.clone(), stop.clone());
-            tasks.spawn(async move {
-                consumer.run(source.as_ref(), &stop).await;
-                Ok(())
-            });
+            let consumer = consumer.clone();
+            life.until_stop(async move |stop| consumer.run(source.as_ref(), &stop).await);
         }
     }
+    let mut stopping = config.stopping;
     if let Some(door) = door {
-        let access = access(door, &store, &mut tasks, &stop).await?;
+        let access = access(door, config, &store, &mut life).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let state = web_parts(&store, &lane, feed.clone(), webhooks.clone(), access);
-        // An answer is one small packet; waiting to fill it would only make it late.
-        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            let served =
-                axum::serve(listener, web::router(state.into())).with_graceful_shutdown(stop.cancelled_owned());
-            served.await.map_err(Failure::from)
-        });
+        let Ambient { clock, metrics, .. } = store.ambient.clone();
+        let state = WebParts {
+            commands: Arc::new(lane.handle.clone()),
+            reader: store.reader(),
+            foresight: lane.foresight.clone(),
+            feed: feed.clone(),
+            hooks: Arc::new(hooks(&store, webhooks.clone())),
+            clock: clock.clone(),
+            entropy: store.ambient.entropy.clone(),
+            metrics: metrics.clone(),
+            access,
+            limits: config.request_limits,
+            leaving: life.leaving.clone(),
+        };
+        let connections = allow_connections(config.connection_limits.connections);
+        let limits = ConnectionLimits { connections, ..config.connection_limits };
+        let server = Server::new(web::router(state.into()), limits, clock, metrics);
+        life.until_stop(async move |stop| server.run(listener, stop).await);
+    } else {
+        // Nobody sends requests here.
+        stopping.notice = Duration::ZERO;
     }
-    drop(lane.handle);
-    let ended = wait(tasks, &stop).await;
-    // Every handle is gone by now: the lane finishes what it has accepted and ends.
-    if tokio::time::timeout(GRACE, lane.ended).await.is_err() {
-        tracing::warn!("the lane did not end in time");
-    }
-    tracing::info!("stopped");
-    ended
-}
-
-/// Waits for a signal or for a part to fail, then for all parts to end.
-async fn wait(mut tasks: JoinSet<Result<(), Failure>>, stop: &CancellationToken) -> Result<(), Failure> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut ended = Ok(());
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        Some(part) = tasks.join_next() => ended = part.map_err(Failure::from).flatten(),
-    }
-    tracing::info!("stopping");
-    stop.cancel();
-    let all = async { while tasks.join_next().await.is_some() {} };
-    tokio::select! {
-        () = all => {}
-        () = tokio::time::sleep(GRACE) => tracing::warn!("some work did not end in time"),
-        _ = interrupt.recv() => std::process::exit(130),
-        _ = terminate.recv() => std::process::exit(143),
-    }
-    ended
+    life.live(lane.handle, lane.ended, stopping).await
 }
 
 /// What lets callers in, as configured.
-async fn access(
-    door: Door,
-    store: &Store,
-    tasks: &mut JoinSet<Result<(), Failure>>,
-    stop: &CancellationToken,
-) -> StoreResult<Access> {
+async fn access(door: Door, config: &Config, store: &Store, life: &mut Life) -> StoreResult<Access> {
     if door == Door::Open {
         return Ok(Access::Open);
     }
@@ -181,35 +134,10 @@ async fn access(
     if !store.api_keys().api_keys().await?.iter().any(|key| key.in_force(now)) {
         tracing::warn!("no API key is in force, so nobody is let in: make one with `allocation keys create`");
     }
-    let ring = Arc::new(store.key_ring());
-    let (uses, stop) = (ring.clone(), stop.clone());
-    tasks.spawn(async move {
-        uses.run(stop).await;
-        Ok(())
-    });
+    let ring = Arc::new(store.key_ring(config.requests_per_key));
+    let uses = ring.clone();
+    life.until_end(async move |end| uses.run(end).await);
     Ok(Access::Credentials(ring))
-}
-
-/// What the web API works with.
-fn web_parts(
-    store: &Store,
-    lane: &RunningLane,
-    feed: Arc<Feed>,
-    webhooks: Arc<dyn WebhookSender>,
-    access: Access,
-) -> WebParts {
-    let Ambient { clock, entropy, metrics } = store.ambient.clone();
-    WebParts {
-        commands: Arc::new(lane.handle.clone()),
-        reader: store.reader(),
-        foresight: lane.foresight.clone(),
-        feed,
-        hooks: Arc::new(hooks(store, webhooks)),
-        clock,
-        entropy,
-        metrics,
-        access,
-    }
 }
 
 /// Where commands come from, as configured.

@@ -197,6 +197,16 @@ pub enum Rejection {
         /// Units this request would add.
         asked: u64,
     },
+    /// The caller has as many holds in force as they may have.
+    #[error("{in_force} holds of yours are in force, {asked} more are too many: you may have {most}")]
+    TooManyHolds {
+        /// Lines that are held for them.
+        in_force: u64,
+        /// Lines that were to be held.
+        asked: u64,
+        /// Lines that may be.
+        most: u64,
+    },
     /// The events of a product contradict each other, so that nothing can be mended from them.
     #[error("the log of SKU {sku} can't be folded: {why}")]
     LogInconsistent {

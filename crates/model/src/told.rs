@@ -25,7 +25,9 @@ impl From<&Rejection> for Refused {
             Rejection::TooMany { .. } => Self::TooMany,
             Rejection::TooFew { .. } => Self::TooFew,
             Rejection::ExpiryMissing { .. } => Self::ExpiryMissing,
-            Rejection::LogInconsistent { .. } | Rejection::KeyReused(_) => Self::Invalid,
+            Rejection::LogInconsistent { .. } | Rejection::KeyReused(_) | Rejection::TooManyHolds { .. } => {
+                Self::Invalid
+            }
         }
     }
 }

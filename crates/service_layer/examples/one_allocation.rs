@@ -10,7 +10,7 @@ use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey
 use allocation_service_layer::MessageBus;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    Database, DueBy, HeldFor, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
     StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
@@ -54,6 +54,14 @@ impl Transaction for InMemory {
     }
 
     async fn remember_keys(&mut self, _: &[RequestKey]) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn holds_of(&mut self, _: &[Arc<str>]) -> StoreResult<Vec<(Arc<str>, u64)>> {
+        Ok(Vec::new())
+    }
+
+    async fn note_holds(&mut self, _: &[HeldFor], _: &[(Sku, LineKey)]) -> StoreResult<()> {
         Ok(())
     }
 

@@ -408,6 +408,7 @@ pub fn allocate<T: Transaction>(cmd: &Allocate, uow: &mut UnitOfWork<T>) -> Verd
         Ok(plans) => plans,
         Err(rejection) => return Err(refused(rejection, uow)),
     };
+    uow.add_holds(plans.iter().map(|(_, plan)| plan.holds()).sum())?;
     let mut created = false;
     for (sku, plan) in plans {
         if !plan.is_empty() {

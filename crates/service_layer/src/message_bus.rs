@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
 use crate::kept::KeptProducts;
-use crate::metrics::{CommandLabels, Metrics, Outcome};
+use crate::metrics::{CommandLabels, Limit, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
 use crate::ports::reader::Foresight;
@@ -84,6 +84,8 @@ pub struct MessageBus<D> {
     entropy: Arc<dyn Entropy>,
     metrics: Metrics,
     usual: Arc<Usual>,
+    /// The most holds that an API key may have in force.
+    most_holds: Option<u64>,
     committed: watch::Sender<()>,
     kept: KeptProducts,
 }
@@ -92,13 +94,19 @@ impl<D: Database> MessageBus<D> {
     /// A bus over this store.
     pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
         let (usual, committed, kept) = (Arc::default(), watch::Sender::new(()), KeptProducts::default());
-        Self { database, clock, entropy, metrics, usual, committed, kept }
+        Self { database, clock, entropy, metrics, usual, most_holds: None, committed, kept }
     }
 
     /// The same with something else that holds for products that say nothing of it.
     #[must_use]
     pub fn with_usual(self, usual: Usual) -> Self {
         Self { usual: Arc::new(usual), ..self }
+    }
+
+    /// The same with no more than so many holds in force for each API key; none: any number.
+    #[must_use]
+    pub fn with_most_holds(self, most_holds: Option<u64>) -> Self {
+        Self { most_holds, ..self }
     }
 
     /// Is told whenever a unit of work has been committed.
@@ -160,7 +168,12 @@ impl<D: Database> MessageBus<D> {
         for (message, verdict) in messages.iter().zip(&verdicts) {
             let outcome = match verdict {
                 Ok(Ok(_)) => Outcome::done,
-                Ok(Err(_)) => Outcome::rejected,
+                Ok(Err(rejection)) => {
+                    if let Rejection::TooManyHolds { .. } = rejection {
+                        self.metrics.bit(Limit::holds_per_key);
+                    }
+                    Outcome::rejected
+                }
                 Err(_) => Outcome::failed,
             };
             let command = name(&message.command);
@@ -207,6 +220,8 @@ impl<D: Database> MessageBus<D> {
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         let watch = self.clock.monotonic();
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
+        uow.bring_holds(messages.iter().filter(|message| holds(&message.command)).map(|message| &message.cause.actor))
+            .await?;
         Failpoint::UnitLoaded.pass();
         let verdicts = handle_in(&mut uow, messages).await?;
         let committed = uow.commit().await?;
@@ -258,7 +273,8 @@ impl<D: Database> MessageBus<D> {
     }
 
     async fn open(&self) -> StoreResult<UnitOfWork<D::Tx>> {
-        Ok(UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.usual.clone()))
+        let uow = UnitOfWork::new(self.database.begin().await?, self.entropy.clone(), self.usual.clone());
+        Ok(uow.with_most_holds(self.most_holds))
     }
 
     /// A unit of work with all that is wanted at hand, and in it done what is due (rule 13).
@@ -383,6 +399,11 @@ async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) ->
 /// For which products events call [`handlers::serve_queue`], each once.
 fn stock_freed(events: &[(Sku, Event)]) -> BTreeSet<Sku> {
     events.iter().filter(|(_, event)| event.may_serve_queue()).map(|(sku, _)| sku.clone()).collect()
+}
+
+/// Whether a command asks for a hold.
+fn holds(command: &Command) -> bool {
+    matches!(command, Command::Allocate(order) if order.hold.is_some())
 }
 
 /// The command's name on the wire and in metrics.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -82,6 +82,16 @@ pub struct Instruments {
     pub source_lag_seconds: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     /// HTTP answers, by route template and status.
     pub requests: Family<RequestLabels, Counter>,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Requests that are being handled, without those that wait for their callers or for events.
+    pub in_flight: Gauge,
+    /// Bodies that are waited for.
+    pub slow_bodies: Gauge,
+    /// Bytes of bodies that are being read, beyond the first 8 KiB of each.
+    pub body_bytes: Gauge,
+    /// How often a limit was come to.
+    pub limits: Family<LimitLabels, Counter>,
 }
 
 /// Labels of [`Instruments::commands`].
@@ -130,6 +140,67 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
+/// Labels of [`Instruments::limits`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// Which.
+    pub limit: Limit,
+}
+
+/// A limit on what callers may take up, by the setting that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the derive makes label values of the names as they stand")]
+pub enum Limit {
+    /// Connections.
+    connections,
+    /// How long the head of a request may take.
+    head_seconds,
+    /// The size of a head.
+    head_bytes,
+    /// The size of a URL.
+    url_bytes,
+    /// For how long nothing may happen on a connection.
+    idle_seconds,
+    /// Requests at a time on one connection.
+    streams,
+    /// How long a body may take.
+    body_seconds,
+    /// The size of a body.
+    body_bytes,
+    /// The size of all bodies that are being read.
+    bodies_bytes,
+    /// Requests that are being handled.
+    in_flight,
+    /// How long an answer may take.
+    answer_seconds,
+    /// Readers that wait for events.
+    readers,
+    /// Requests a second with one key.
+    requests_per_key,
+    /// Holds of one key.
+    holds_per_key,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::connections,
+        Self::head_seconds,
+        Self::head_bytes,
+        Self::url_bytes,
+        Self::idle_seconds,
+        Self::streams,
+        Self::body_seconds,
+        Self::body_bytes,
+        Self::bodies_bytes,
+        Self::in_flight,
+        Self::answer_seconds,
+        Self::readers,
+        Self::requests_per_key,
+        Self::holds_per_key,
+    ];
+}
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -169,6 +240,11 @@ impl Default for Instruments {
             source_lag: Family::default(),
             source_lag_seconds: Family::default(),
             requests: Family::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+            slow_bodies: Gauge::default(),
+            body_bytes: Gauge::default(),
+            limits: Family::default(),
         };
         let m = &metrics;
         registry.register("commands", "Commands answered", m.commands.clone());
@@ -227,12 +303,31 @@ impl Default for Instruments {
             m.source_lag_seconds.clone(),
         );
         registry.register("http_requests", "HTTP answers", m.requests.clone());
+        registry.register("connections", "Connections that are open", m.connections.clone());
+        registry.register("requests_in_flight", "Requests that are being handled", m.in_flight.clone());
+        registry.register("slow_bodies", "Bodies that are waited for", m.slow_bodies.clone());
+        registry.register_with_unit(
+            "bodies",
+            "Size of the bodies that are being read, without the first 8 KiB of each",
+            Unit::Bytes,
+            m.body_bytes.clone(),
+        );
+        registry.register("limit_hits", "How often a limit was come to", m.limits.clone());
+        for limit in Limit::ALL {
+            // There from the beginning, so that the first time is seen as a rise.
+            drop(m.limits.get_or_create(&LimitLabels { limit }));
+        }
         metrics.registry = registry;
         metrics
     }
 }
 
 impl Instruments {
+    /// A limit was come to.
+    pub fn bit(&self, limit: Limit) {
+        self.limits.get_or_create(&LimitLabels { limit }).inc();
+    }
+
     /// All of them in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -65,6 +65,9 @@ impl Sweeper {
                         tracing::warn!(%error, "can't forget old request keys; trying again later");
                     }
                 }
+                if let Err(error) = self.housekeeping.forget_holds(TIDY_EVERY).await {
+                    tracing::warn!(%error, "can't forget old holds; trying again later");
+                }
             }
         }
     }

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use allocation_domain::commands::{ApplyDue, Improve, LineOf, RepairBooks, SetProduct};
-use allocation_domain::{BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Seniority, Sku};
+use allocation_domain::{
+    BatchRef, Command, Event, LineId, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku,
+};
 use time::OffsetDateTime;
 
+use crate::access::is_by_key;
 use crate::failpoints::Failpoint;
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
 use crate::ports::database::{
-    Change, DueBy, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult, Transaction, Units,
+    Change, DueBy, HeldFor, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult,
+    Transaction, Units,
 };
 use crate::usual::Usual;
 use crate::verify::ProductBooks;
@@ -139,6 +143,12 @@ pub struct UnitOfWork<T> {
     keys: BTreeMap<Arc<str>, [u8; 32]>,
     /// Of these, those that are not yet in the store.
     new_keys: Vec<RequestKey>,
+    /// The most holds that a key may have in force; none: it does not matter whose they are.
+    most_holds: Option<u64>,
+    /// How many those have of which it was asked, with what was added since.
+    holding: BTreeMap<Arc<str>, u64>,
+    /// Whose holds are new or last longer, and which have ended, as far as that is not yet in the store.
+    unnoted_holds: BTreeMap<(Sku, LineKey), Option<HeldFor>>,
     changed: bool,
 }
 
@@ -182,8 +192,17 @@ impl<T: Transaction> UnitOfWork<T> {
             unnoted: Vec::new(),
             keys: BTreeMap::new(),
             new_keys: Vec::new(),
+            most_holds: None,
+            holding: BTreeMap::new(),
+            unnoted_holds: BTreeMap::new(),
             changed: false,
         }
+    }
+
+    /// The same, in which a key may have so many holds in force.
+    #[must_use]
+    pub fn with_most_holds(self, most_holds: Option<u64>) -> Self {
+        Self { most_holds, ..self }
     }
 
     /// Loads and locks all that is wanted, at once. Handlers find it with [`UnitOfWork::product`].
@@ -323,6 +342,33 @@ impl<T: Transaction> UnitOfWork<T> {
         self.new_keys.push(key);
     }
 
+    /// Finds out how many holds those have who ask for some, as far as that is limited.
+    pub async fn bring_holds<'a>(&mut self, asking: impl Iterator<Item = &'a Arc<str>>) -> StoreResult<()> {
+        let limited: BTreeSet<Arc<str>> = match self.most_holds {
+            Some(_) => asking.filter(|actor| is_by_key(actor)).cloned().collect(),
+            None => return Ok(()),
+        };
+        if !limited.is_empty() {
+            let held = self.tx.holds_of(&limited.iter().cloned().collect::<Vec<_>>()).await?;
+            self.holding = limited.into_iter().map(|holder| (holder, 0)).collect();
+            self.holding.extend(held);
+        }
+        Ok(())
+    }
+
+    /// Counts holds that are about to be made, unless they are too many.
+    pub fn add_holds(&mut self, asked: usize) -> Result<(), Rejection> {
+        let asked = asked as u64;
+        let held = self.holding.get_mut(&self.cause.actor).filter(|_| asked > 0);
+        if let (Some(most), Some(held)) = (self.most_holds, held) {
+            if *held + asked > most {
+                return Err(Rejection::TooManyHolds { in_force: *held, asked, most });
+            }
+            *held += asked;
+        }
+        Ok(())
+    }
+
     /// What happens from here on is caused by this.
     pub fn caused_by(&mut self, cause: &Cause) {
         self.cause = cause.clone();
@@ -349,6 +395,11 @@ impl<T: Transaction> UnitOfWork<T> {
                 self.unnoted.push(Balances::of(tracked.product.batches()).noted(&sku, version));
             }
             for (sequence, event) in (first..).zip(events) {
+                if self.most_holds.is_some()
+                    && let Some(noted) = hold_noted(tracked, &event, &self.cause.actor)
+                {
+                    self.unnoted_holds.insert((sku.clone(), event.line().expect("it is about one").clone()), noted);
+                }
                 let body = wire::event_json(self.entropy.uuid(now), &sku, sequence, now, &self.cause, &event);
                 self.unrecorded.push(RecordedEvent { sku: sku.clone(), sequence, body });
                 tracked.unsaved.push(event.clone());
@@ -452,6 +503,16 @@ impl<T: Transaction> UnitOfWork<T> {
         if !self.unnoted.is_empty() {
             self.tx.note(&self.unnoted).await?;
         }
+        if !self.unnoted_holds.is_empty() {
+            let (mut holds, mut ended) = (Vec::new(), Vec::new());
+            for (line, noted) in std::mem::take(&mut self.unnoted_holds) {
+                match noted {
+                    Some(hold) => holds.push(hold),
+                    None => ended.push(line),
+                }
+            }
+            self.tx.note_holds(&holds, &ended).await?;
+        }
         self.changed = true;
         self.unrecorded.clear();
         self.unnoted.clear();
@@ -482,6 +543,26 @@ impl<T: Transaction> UnitOfWork<T> {
         let written = self.seen.into_values().filter(|tracked| tracked.saved_version > tracked.first_version);
         let products = written.map(|tracked| tracked.product).collect();
         Ok(Committed { anything: self.changed, at, products })
+    }
+}
+
+/// What an event makes of a line's hold as far as whose it is: `Some(None)`: it has ended. `None`: nothing new.
+fn hold_noted(tracked: &Tracked, event: &Event, actor: &Arc<str>) -> Option<Option<HeldFor>> {
+    let product = &tracked.product;
+    let until = |line: &LineKey| product.line(line).and_then(|line| line.hold);
+    match event {
+        // Units that have only moved are held for whom they were.
+        Event::Held { accepted, .. } if *accepted <= tracked.first_version => None,
+        Event::Held { line, .. } | Event::HoldExtended { line, .. } => {
+            let until = until(line)?;
+            let hold = || HeldFor { sku: product.sku().clone(), line: line.clone(), holder: actor.clone(), until };
+            is_by_key(actor).then(|| Some(hold()))
+        }
+        Event::HoldExpired { line, .. }
+        | Event::HoldLost { line, .. }
+        | Event::Allocated { line, held: true, .. }
+        | Event::Deallocated { line, held: true, .. } => until(line).is_none().then_some(None),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Access on fakes, with a clock that is set.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,4 +216,30 @@ async fn a_key_is_revoked_by_its_id_or_all_of_a_name_by_that() {
     assert!(world.issuer.revoke("shop").await.unwrap().is_empty());
     assert_eq!(world.denied(&first).await, Some(Denied::Revoked));
     assert_eq!(world.denied(&other).await, None);
+}
+
+#[tokio::test]
+async fn a_key_is_used_at_a_pace_that_is_its_own_and_not_forgotten() {
+    let world = World::new();
+    let (one, other) = (world.reader("one").await, world.reader("other").await);
+    let ring = KeyRing::new(world.store.clone(), world.clock.clone()).with_pace(NonZeroU32::new(2).unwrap());
+    let access = Access::Credentials(Arc::new(ring));
+    let admit = async |key: &KeyText, scope| access.admit(Some(key.reveal()), scope).await.unwrap();
+    let caller = admit(&one, Scope::StockRead).await.unwrap();
+    world.clock.advance(REMEMBERED.saturating_sub(SOON));
+    for _ in 0..2 {
+        admit(&one, Scope::StockRead).await.unwrap();
+    }
+    let half = Duration::from_millis(500);
+    assert_eq!(admit(&one, Scope::StockRead).await.unwrap_err(), Denied::TooOften(half));
+    // How often it is used is asked before what it allows; and what goes on is no new request.
+    assert_eq!(admit(&one, Scope::Admin).await.unwrap_err(), Denied::TooOften(half));
+    assert!(access.still_admits(&caller, Scope::StockRead).await.unwrap());
+    admit(&other, Scope::StockRead).await.unwrap();
+    // It is looked up anew, and still the same key.
+    world.clock.advance(SOON);
+    assert_eq!(admit(&one, Scope::StockRead).await.unwrap_err(), Denied::TooOften(half - SOON));
+    world.clock.advance(half - SOON);
+    assert_eq!(admit(&one, Scope::Admin).await.unwrap_err(), Denied::Scope(Scope::Admin));
+    assert_eq!(admit(&one, Scope::StockRead).await.unwrap_err(), Denied::TooOften(half));
 }

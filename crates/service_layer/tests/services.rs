@@ -15,7 +15,7 @@ use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, LaneH
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::{
-    Database, DueBy, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
+    Database, DueBy, HeldFor, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
     StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::event_log::EventLog;
@@ -422,6 +422,14 @@ impl Transaction for GatedTransaction {
 
     async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
         self.tx.remember_keys(keys).await
+    }
+
+    async fn holds_of(&mut self, holders: &[Arc<str>]) -> StoreResult<Vec<(Arc<str>, u64)>> {
+        self.tx.holds_of(holders).await
+    }
+
+    async fn note_holds(&mut self, holds: &[HeldFor], ended: &[(Sku, LineKey)]) -> StoreResult<()> {
+        self.tx.note_holds(holds, ended).await
     }
 
     async fn commit(self) -> StoreResult<()> {

@@ -15,8 +15,8 @@ use allocation_service_layer::ports::api_keys::ApiKey;
 use allocation_service_layer::ports::archive::{Archive, Checkpoint, Removal, Replacement};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, Database, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey,
-    Selection, StoreError, StoreResult, Transaction, Units,
+    Change, Database, DueBy, HeldFor, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent,
+    RequestKey, Selection, StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
 use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
@@ -53,6 +53,8 @@ struct State {
     dead_letters: Vec<KeptLetter>,
     letters_ever: u64,
     keys: BTreeMap<Arc<str>, (RequestKey, OffsetDateTime)>,
+    /// Whose a hold is, and until when.
+    holders: BTreeMap<(Sku, LineKey), (Arc<str>, OffsetDateTime)>,
     webhooks: BTreeMap<WebhookId, Webhook>,
     api_keys: Vec<ApiKey>,
 }
@@ -190,6 +192,26 @@ impl Transaction for FakeTransaction {
             if self.copy.keys.insert(key.key.clone(), (key.clone(), self.now)).is_some() {
                 return Err(StoreError::Conflict(format!("request key {} is known", key.key)));
             }
+        }
+        Ok(())
+    }
+
+    async fn holds_of(&mut self, holders: &[Arc<str>]) -> StoreResult<Vec<(Arc<str>, u64)>> {
+        let in_force = |holder: &Arc<str>| {
+            self.copy.holders.values().filter(|(of, until)| of == holder && *until > self.now).count() as u64
+        };
+        Ok(holders.iter().map(|holder| (holder.clone(), in_force(holder))).collect())
+    }
+
+    async fn note_holds(&mut self, holds: &[HeldFor], ended: &[(Sku, LineKey)]) -> StoreResult<()> {
+        for HeldFor { sku, line, holder, until } in holds {
+            let new = || (holder.clone(), *until);
+            let kept = self.copy.holders.entry((sku.clone(), line.clone())).or_insert_with(new);
+            let holder = if kept.1 > self.now { kept.0.clone() } else { holder.clone() };
+            *kept = (holder, *until);
+        }
+        for key in ended {
+            self.copy.holders.remove(key);
         }
         Ok(())
     }
@@ -341,6 +363,13 @@ impl Housekeeping for FakeDatabase {
         let before = state.keys.len();
         state.keys.retain(|_, (key, at)| key.of != of || *at >= oldest);
         Ok((before - state.keys.len()) as u64)
+    }
+
+    async fn forget_holds(&self, age: Duration) -> StoreResult<u64> {
+        let (mut state, oldest) = (self.state.lock().await, self.clock.now() - age);
+        let before = state.holders.len();
+        state.holders.retain(|_, (_, until)| *until >= oldest);
+        Ok((before - state.holders.len()) as u64)
     }
 }
 

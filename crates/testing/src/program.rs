@@ -37,10 +37,11 @@ impl Drop for Program {
     }
 }
 
-/// A command of the program with an environment of its own: only what is given, and nothing of the machine's.
+/// A command of the program with an environment of its own: only what is given, and nothing of the machine's. Unless told otherwise, it does not wait for
+/// anybody to notice that it is about to stop.
 pub fn command(program: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().args(arguments).envs(environment.iter().copied());
+    command.env_clear().args(arguments).env("STOP_NOTICE_SECONDS", "0").envs(environment.iter().copied());
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -122,11 +123,15 @@ impl Program {
         self.ended().await
     }
 
+    /// Sends it a signal: TERM, INT …
+    pub async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "kill");
+    }
+
     /// Asks it to stop (SIGTERM) and gives its exit status.
     pub async fn stop(mut self) -> Option<i32> {
-        let pid = self.pid().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().await;
-        assert!(asked.is_ok_and(|status| status.success()), "kill");
+        self.signal("TERM").await;
         self.child.wait().await.expect("it ends").code()
     }
 }

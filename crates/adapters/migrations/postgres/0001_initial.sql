@@ -210,6 +210,17 @@ CREATE TABLE request_keys (
 );
 CREATE INDEX request_keys_by_age ON request_keys (of_message, at);
 
+-- Holds that were asked for with an API key, and whose they are: so that a key can have too many.
+CREATE TABLE holders (
+    sku text COLLATE "C" NOT NULL,
+    order_id text COLLATE "C" NOT NULL,
+    line text COLLATE "C" NOT NULL,
+    holder text COLLATE "C" NOT NULL,
+    until bigint NOT NULL, -- in force before this
+    PRIMARY KEY (sku, order_id, line)
+);
+CREATE INDEX holders_in_force ON holders (holder, until);
+
 -- Who is told of events by a request of ours. How far each is stands in `sinks`.
 CREATE TABLE webhooks (
     id text COLLATE "C" PRIMARY KEY,

@@ -192,6 +192,17 @@ CREATE TABLE request_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_keys_by_age ON request_keys (of_message, at);
 
+-- Holds that were asked for with an API key, and whose they are: so that a key can have too many.
+CREATE TABLE holders (
+    sku TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    line TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    until INTEGER NOT NULL, -- in force before this
+    PRIMARY KEY (sku, order_id, line)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX holders_in_force ON holders (holder, until);
+
 -- Who is told of events by a request of ours. How far each is stands in `sinks`.
 CREATE TABLE webhooks (
     id TEXT NOT NULL PRIMARY KEY,

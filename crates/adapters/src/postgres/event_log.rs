@@ -137,4 +137,10 @@ impl Housekeeping for PostgresDatabase {
         let sql = "DELETE FROM request_keys WHERE of_message = $1 AND at < $2 RETURNING 1";
         Ok(self.all(sql, &[&(of == KeyOf::Message), &oldest], |_| Ok(())).await?.len() as u64)
     }
+
+    async fn forget_holds(&self, age: Duration) -> StoreResult<u64> {
+        let oldest = rows::micros(self.clock().await? - age);
+        let sql = "DELETE FROM holders WHERE until < $1 RETURNING 1";
+        Ok(self.all(sql, &[&oldest], |_| Ok(())).await?.len() as u64)
+    }
 }

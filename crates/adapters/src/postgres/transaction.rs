@@ -6,8 +6,8 @@ use std::sync::Arc;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku};
 use allocation_service_layer::ports::archive::Checkpoint;
 use allocation_service_layer::ports::database::{
-    Change, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
-    StoreError, StoreResult, Transaction, Units,
+    Change, DueBy, HeldFor, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey,
+    Selection, StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use deadpool_postgres::Object;
@@ -19,14 +19,17 @@ use tokio_postgres::types::ToSql;
 use super::movements::INSERT_BALANCES;
 use super::reader::{books, questions};
 use super::writes::{
-    self, INSERT_EVENTS, INSERT_REQUEST_KEYS, INSERT_UNIT_OF_WORK, Param, Statement, Write, batch_names, column,
-    combined, line_names, numbers, texts,
+    self, DELETE_HOLDERS, INSERT_EVENTS, INSERT_REQUEST_KEYS, INSERT_UNIT_OF_WORK, Param, Statement, UPSERT_HOLDERS,
+    Write, batch_names, column, combined, line_names, numbers, texts,
 };
 use super::{
     BATCH, LINE, LINE_COLUMNS, Names, PARTS, PRODUCT, PostgresOptions, SHIPMENTS, WAITING, batch, get, line, product,
     store_error, wanted_rows, with_rows,
 };
 use crate::rows::{self, ReadLine, count, number};
+
+/// Keeps locks of who has holds apart from other advisory locks. Any number nobody else uses.
+const HOLDERS_LOCK: i64 = 0x0a11_4e1d;
 
 /// Starts a transaction, such that what is read after the products are locked is fresh.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -164,6 +167,39 @@ impl Transaction for PostgresTransaction {
             Box::new(rows::micros(self.now)),
         ];
         self.pending.push(Write { sql: INSERT_REQUEST_KEYS, params, expected: None });
+        Ok(())
+    }
+
+    async fn holds_of(&mut self, holders: &[Arc<str>]) -> StoreResult<Vec<(Arc<str>, u64)>> {
+        let named = || texts(holders.iter().map(|holder| &**holder));
+        // Who asks next sees what this transaction adds: its statement begins when it has the lock. Products are locked before, always, so that nobody waits for
+        // whoever waits here.
+        let lock =
+            "SELECT pg_advisory_xact_lock(hashtextextended(k.holder, $2::bigint)) FROM unnest($1::text[]) k(holder)";
+        let counted = "SELECT k.holder, n.count FROM unnest($1::text[]) k(holder)
+                     CROSS JOIN LATERAL (SELECT count(*) FROM holders h WHERE h.holder = k.holder AND h.until > $2::bigint OFFSET 0) n";
+        let now = rows::micros(self.now);
+        let statements = vec![
+            Statement::new(lock, vec![named(), Box::new(HOLDERS_LOCK)]),
+            Statement::new(counted, vec![named(), Box::new(now)]),
+        ];
+        let rows = self.pipeline(statements, false).await?.pop().unwrap_or_default();
+        rows.iter().map(|row| Ok((get::<&str>(row, 0)?.into(), count(get(row, 1)?)?))).collect()
+    }
+
+    async fn note_holds(&mut self, holds: &[HeldFor], ended: &[(Sku, LineKey)]) -> StoreResult<()> {
+        if !holds.is_empty() {
+            let params = vec![
+                texts(holds.iter().map(|hold| hold.sku.as_str())),
+                texts(holds.iter().map(|hold| hold.line.order_id.as_str())),
+                texts(holds.iter().map(|hold| hold.line.line.as_str())),
+                texts(holds.iter().map(|hold| &*hold.holder)),
+                column(holds.iter().map(|hold| rows::micros(hold.until))),
+                Box::new(rows::micros(self.now)),
+            ];
+            self.pending.push(Write { sql: UPSERT_HOLDERS, params, expected: None });
+        }
+        writes::write(&mut self.pending, DELETE_HOLDERS, None, ended, line_names);
         Ok(())
     }
 

@@ -393,6 +393,16 @@ pub(super) const INSERT_REQUEST_KEYS: &str = "INSERT INTO request_keys (key, con
     SELECT key, content, of_message, $4::bigint
     FROM unnest($1::text[], $2::bytea[], $3::boolean[]) u(key, content, of_message)";
 
+// Whose a hold is that is in force already, it stays.
+pub(super) const UPSERT_HOLDERS: &str = "INSERT INTO holders AS h (sku, order_id, line, holder, until)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+    ON CONFLICT (sku, order_id, line) DO UPDATE
+    SET until = EXCLUDED.until, holder = CASE WHEN h.until > $6::bigint THEN h.holder ELSE EXCLUDED.holder END";
+
+pub(super) const DELETE_HOLDERS: &str = "DELETE FROM holders h
+    USING unnest($1::text[], $2::text[], $3::text[]) k(sku, order_id, line)
+    WHERE h.sku = k.sku AND h.order_id = k.order_id AND h.line = k.line";
+
 pub(super) const INSERT_UNIT_OF_WORK: &str = "INSERT INTO units_of_work (skus, first_sequences, last_sequences)
     VALUES ($1::text[], $2::bigint[], $3::bigint[])";
 

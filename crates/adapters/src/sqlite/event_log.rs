@@ -163,4 +163,13 @@ impl Housekeeping for SqliteDatabase {
         })
         .await
     }
+
+    async fn forget_holds(&self, age: Duration) -> StoreResult<u64> {
+        let oldest = rows::micros(self.clock.now() - age);
+        self.write(move |connection| {
+            let forgotten = connection.execute("DELETE FROM holders WHERE until < ?1", [oldest]);
+            Ok(forgotten.map_err(store_error)? as u64)
+        })
+        .await
+    }
 }

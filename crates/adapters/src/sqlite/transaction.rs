@@ -6,8 +6,8 @@ use std::sync::Arc;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, PartKey, Product, Seniority, Sku, Strategy};
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
-    Change, DueBy, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey, Selection,
-    StoreError, StoreResult, Transaction, Units,
+    Change, DueBy, HeldFor, KeyOf, NotedBalances, ProductChanges, ProductRepository, RecordedEvent, RequestKey,
+    Selection, StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::{date_text, levels_json};
@@ -277,6 +277,37 @@ impl Transaction for SqliteTransaction {
         let mut insert = self.statement(sql)?;
         for RequestKey { key, of, content } in keys {
             insert.execute((key, *of == KeyOf::Message, content, rows::micros(self.now))).map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn holds_of(&mut self, holders: &[Arc<str>]) -> StoreResult<Vec<(Arc<str>, u64)>> {
+        // Nobody else has a transaction that writes.
+        let sql = "SELECT count(*) FROM holders WHERE holder = ?1 AND until > ?2";
+        let mut counted = Vec::with_capacity(holders.len());
+        for holder in holders {
+            let held = all(&self.connection, sql, (&**holder, rows::micros(self.now)), |row| {
+                rows::count(row.get(0).map_err(store_error)?)
+            })?;
+            counted.extend(held.into_iter().map(|held| (holder.clone(), held)));
+        }
+        Ok(counted)
+    }
+
+    async fn note_holds(&mut self, holds: &[HeldFor], ended: &[(Sku, LineKey)]) -> StoreResult<()> {
+        let sql = "INSERT INTO holders AS h (sku, order_id, line, holder, until) VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (sku, order_id, line) DO UPDATE
+                   SET until = excluded.until, holder = CASE WHEN h.until > ?6 THEN h.holder ELSE excluded.holder END";
+        let mut upsert = self.statement(sql)?;
+        for HeldFor { sku, line, holder, until } in holds {
+            let (order_id, line, now) = (line.order_id.as_str(), line.line.as_str(), rows::micros(self.now));
+            upsert
+                .execute((sku.as_str(), order_id, line, &**holder, rows::micros(*until), now))
+                .map_err(store_error)?;
+        }
+        let mut delete = self.statement("DELETE FROM holders WHERE sku = ?1 AND order_id = ?2 AND line = ?3")?;
+        for (sku, line) in ended {
+            delete.execute((sku.as_str(), line.order_id.as_str(), line.line.as_str())).map_err(store_error)?;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Store {
         key.strip_suffix('\n').expect("a line").to_owned()
     }
 
-    async fn key_for(&self, name: &str, scopes: &str) -> String {
+    pub(crate) async fn key_for(&self, name: &str, scopes: &str) -> String {
         self.key(&["create", "--name", name, "--scope", scopes]).await
     }
 

@@ -108,19 +108,19 @@ fn soak() -> Duration {
 }
 
 /// Dice that fall the same way each time for the same client (xorshift).
-struct Dice {
+pub(crate) struct Dice {
     state: u64,
     /// How often they were asked for a question: with it move the orders and batches that clients are busy with.
     asked: u64,
 }
 
 impl Dice {
-    fn of(client: usize) -> Self {
+    pub(crate) fn of(client: usize) -> Self {
         Self { state: (client as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15), asked: 0 }
     }
 
     /// From 0 to one below.
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -131,7 +131,7 @@ impl Dice {
         of[usize::try_from(self.below(of.len() as u64)).unwrap()].clone()
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 

@@ -10,7 +10,7 @@ use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_adapters::webhook::{HttpWebhooks, Reach};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
-use allocation_entrypoints::web::{self, WebParts};
+use allocation_entrypoints::web::{self, ConnectionLimits, RequestLimits, Server, WebParts};
 use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
@@ -24,7 +24,6 @@ use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::{Message, Usual};
 use allocation_testing::program::Program;
 use async_trait::async_trait;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -71,11 +70,12 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
         let store = SqliteDatabase::open(file, clock.clone())?;
         store.migrate().await?;
         let log = Arc::new(store.clone());
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let state = WebParts {
             commands: Arc::new(Canned { batch: BatchRef::new(batch(1))?, clock: clock.clone() }),
             reader: Arc::new(store.clone()),
             foresight: Arc::new(Nothing(Usual::default())),
-            feed: Arc::new(Feed::new(log.clone(), Metrics::new(), CancellationToken::new())),
+            feed: Arc::new(Feed::new(log.clone(), metrics.clone(), stop.clone())),
             hooks: Arc::new(Hooks {
                 store: log.clone(),
                 log,
@@ -83,15 +83,18 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
                 clock: clock.clone(),
                 entropy: Arc::new(SystemEntropy),
             }),
-            clock,
+            clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
             access: Access::Open,
+            limits: RequestLimits::default(),
+            leaving: stop.clone(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         eprintln!("listening address={}", listener.local_addr()?);
-        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-        Ok(axum::serve(listener, web::router(state.into())).await?)
+        let server = Server::new(web::router(state.into()), ConnectionLimits::default(), clock, metrics);
+        server.run(listener, stop).await;
+        Ok(())
     })
 }
 

@@ -55,6 +55,14 @@ impl Plan {
         self.lines.is_empty()
     }
 
+    /// How many lines would be held.
+    pub fn holds(&self) -> usize {
+        if self.hold.is_none() {
+            return 0;
+        }
+        self.lines.iter().filter(|line| !line.placements.is_empty()).count()
+    }
+
     /// Whether there are new lines, and not a unit of them would be had or waited for.
     pub fn gives_nothing(&self) -> bool {
         self.lines.iter().all(|line| line.placements.is_empty() && line.backordered == 0)

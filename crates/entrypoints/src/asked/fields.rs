@@ -251,11 +251,13 @@ impl Default for Limit {
 #[derive(Default)]
 pub(crate) struct Wait(pub(crate) Duration);
 
+/// For how long one may wait.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 impl Parse for Wait {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
-        const MAX: u64 = 60;
-        let seconds = u64::parse(value).ok().filter(|seconds| *seconds <= MAX);
-        seconds.map(Duration::from_secs).map(Self).ok_or_else(|| format!("must be a whole number from 0 to {MAX}"))
+        let wait = u64::parse(value).ok().map(Duration::from_secs).filter(|wait| *wait <= LONGEST_WAIT);
+        wait.map(Self).ok_or_else(|| format!("must be a whole number from 0 to {}", LONGEST_WAIT.as_secs()))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Who may use which route. A route is registered with what it needs, or not at all; the same says so in the OpenAPI document.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use allocation_service_layer::access::{Access, Caller, Denied, KEY_PREFIX, Scope};
+use allocation_service_layer::metrics::{Limit, Metrics};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -52,7 +54,7 @@ impl Routes {
     }
 
     /// All of them, guarded and documented.
-    pub(super) fn mount(self, mut document: OpenApi, access: &Access) -> OpenApiRouter<WebState> {
+    pub(super) fn mount(self, mut document: OpenApi, access: &Access, metrics: &Metrics) -> OpenApiRouter<WebState> {
         document.components.get_or_insert_default().add_security_scheme(SCHEME, scheme());
         let router = OpenApiRouter::with_openapi(document);
         self.0.into_iter().fold(router, |router, (needs, (schemas, mut paths, served))| {
@@ -65,7 +67,8 @@ impl Routes {
                 _ if matches!(access, Access::Open) => documented,
                 Needs::Nothing => documented,
                 Needs::Scope(scope) => documented.map::<Infallible>(|served| {
-                    served.route_layer(middleware::from_fn_with_state((access.clone(), scope), guard))
+                    let guarded = (access.clone(), metrics.clone(), scope);
+                    served.route_layer(middleware::from_fn_with_state(guarded, guard))
                 }),
             })
         })
@@ -73,13 +76,22 @@ impl Routes {
 }
 
 /// Lets a request through, before its body is read, if its credential has the scope; its changes are the caller's from here on.
-async fn guard(State((access, scope)): State<(Access, Scope)>, mut request: Request, next: Next) -> Response {
+async fn guard(
+    State((access, metrics, scope)): State<(Access, Metrics, Scope)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match access.admit(bearer(request.headers()), scope).await {
         Ok(Ok(caller)) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Ok(Err(denied)) => refusal(denied),
+        Ok(Err(denied)) => {
+            if let Denied::TooOften(_) = denied {
+                metrics.bit(Limit::requests_per_key);
+            }
+            refusal(denied)
+        }
         Err(error) => Problem::from(error).into_response(),
     }
 }
@@ -111,6 +123,7 @@ fn refusal(denied: Denied) -> Response {
             let challenge = format!(r#", error="invalid_token", error_description="{denied}""#);
             (StatusCode::UNAUTHORIZED, "credential-invalid", "The credential is not valid", challenge)
         }
+        Denied::TooOften(pause) => return too_often(denied, pause),
         Denied::Scope(scope) => {
             let challenge = format!(r#", error="insufficient_scope", scope="{scope}""#);
             (StatusCode::FORBIDDEN, "scope-missing", "The credential does not allow this", challenge)
@@ -119,6 +132,16 @@ fn refusal(denied: Denied) -> Response {
     let mut response = Problem::new(status, name, title, denied.to_string()).into_response();
     let challenge = HeaderValue::try_from(format!(r#"Bearer realm="allocation"{challenge}"#));
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.expect("plain ASCII"));
+    response
+}
+
+/// Says when to come back, in whole seconds as the header has it.
+fn too_often(denied: Denied, pause: Duration) -> Response {
+    let title = "Too many requests with this key";
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-often", title, denied.to_string());
+    let seconds = pause.as_millis().div_ceil(1_000).max(1).to_string();
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::try_from(seconds).expect("digits"));
     response
 }
 
@@ -142,6 +165,10 @@ fn document_needs(operation: &mut Operation, needs: Needs) {
     let responses = &mut operation.responses.responses;
     responses.insert("401".into(), problem("No credential, or one that is not valid".into()).into());
     responses.insert("403".into(), problem(format!("The credential has not the scope `{scope}`")).into());
+    responses.insert(
+        "429".into(),
+        problem("Too many requests with this key; `Retry-After` says when to come back".into()).into(),
+    );
     // The store may be away when it is to say whose key that is.
     responses.entry("503".into()).or_insert_with(|| problem("Try again".into()).into());
 }

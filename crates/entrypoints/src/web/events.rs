@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use allocation_service_layer::access::{Access, Caller, Scope};
 use allocation_service_layer::feed::{Address, Feed, Filter, Found, News};
@@ -16,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -25,8 +25,6 @@ use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, Parse, Scalar, Topic, Wait};
 
-/// How often a stream that has nothing to say shows that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How many events a stream holds at most for a reader that is slow.
 const STREAMED: usize = 100;
 /// How many events a stream passes over before it says how far it is.
@@ -104,7 +102,13 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
     let filter = filter(&mut query, &mut faults);
     query.finish(&mut faults);
     faults.or(Some(()))?;
-    let Found { events, next, .. } = kept(after, state.feed.wait_for(after, limit, &filter, wait).await?)?;
+    let found = if wait.is_zero() {
+        state.feed.find(after, limit, &filter).await?
+    } else {
+        let (_reader, _aside) = (state.gate.reader()?, state.gate.step_aside());
+        state.feed.wait_for(after, limit, &filter, wait).await?
+    };
+    let Found { events, next, .. } = kept(after, found)?;
     let events = events
         .into_iter()
         .map(|event| Ok(PlacedEvent { position: event.position, event: RawValue::from_string(event.body)? }))
@@ -146,18 +150,20 @@ async fn stream_events(
     query.finish(&mut faults);
     faults.or(Some(()))?;
     let after = last.or(after).unwrap_or(0);
+    let (place, heartbeat) = (state.gate.reader()?, state.limits.heartbeat);
     let feed = state.feed.clone();
     let news = feed.news();
     let found = kept(after, feed.find(after, STREAMED, &filter).await?)?;
     let reader = (state.access.clone(), caller);
     let page = VecDeque::new();
-    let mut reading = Reading { feed, reader, news, filter, page, next: after, told: after, seen_all: false };
+    let mut reading =
+        Reading { feed, reader, news, filter, page, next: after, told: after, seen_all: false, _place: place };
     reading.turn_to(found);
     let events = stream::unfold(reading, async |reading| {
         let (event, reading) = reading.read_on().await?;
         Some((Ok::<_, Infallible>(event), reading))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat)).into_response())
 }
 
 /// How far a reader was that comes back.
@@ -183,6 +189,8 @@ struct Reading {
     /// The last position that the reader was told of.
     told: u64,
     seen_all: bool,
+    /// Its place among those who wait.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reading {

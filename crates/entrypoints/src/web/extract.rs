@@ -1,43 +1,43 @@
 //! What requests bring, out of axum's hands: bodies, paths and query strings.
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::WebState;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Names, Parse, Scalar};
 
 /// A body of JSON, as a structure of [`Field`]s.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<WebState> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
         must_be_json(&request)?;
-        Self::read(&all_bytes(request, state).await?)
+        Self::read(&state.gate.body(request.into_body()).await?)
     }
 }
 
 /// A body of JSON that may be left out.
 pub(crate) struct OptionalBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+impl<T: DeserializeOwned + Default> FromRequest<WebState> for OptionalBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
         let bytes = body_bytes(request, state).await?;
         if bytes.is_empty() { Ok(Self(T::default())) } else { Body::read(&bytes).map(|Body(body)| Self(body)) }
     }
 }
 
 /// The bytes of a body of JSON; none when there is no body.
-pub(crate) async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+pub(super) async fn body_bytes(request: Request, state: &WebState) -> Result<Bytes, Problem> {
     let json = must_be_json(&request);
-    let bytes = all_bytes(request, state).await?;
+    let bytes = state.gate.body(request.into_body()).await?;
     if !bytes.is_empty() {
         json?;
     }
@@ -54,18 +54,6 @@ fn must_be_json(request: &Request) -> Result<(), Problem> {
         "Unsupported media type",
         "the body must be application/json, and say so in Content-Type",
     ))
-}
-
-async fn all_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "Body too large",
-            format!("a body may have at most {} bytes", super::MAX_BODY),
-        ),
-        other => Problem::malformed(other.to_string()),
-    })
 }
 
 impl<T: DeserializeOwned> Body<T> {

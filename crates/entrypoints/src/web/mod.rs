@@ -5,6 +5,7 @@ mod batches;
 mod events;
 mod extract;
 mod floor;
+mod gate;
 mod keyed;
 mod movements;
 mod operations;
@@ -13,6 +14,7 @@ mod original;
 mod problem;
 mod products;
 mod quotes;
+mod server;
 mod transfers;
 mod webhooks;
 
@@ -32,23 +34,23 @@ use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::wire::Cause;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use gate::Gate;
+pub use gate::RequestLimits;
 use keyed::Running;
 use problem::Problem;
-
+pub use server::{ConnectionLimits, Server};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::traceparent;
-
-/// The largest body taken, in bytes.
-pub const MAX_BODY: usize = 1024 * 1024;
 
 /// What the handlers of requests work with.
 pub struct WebParts {
@@ -70,18 +72,24 @@ pub struct WebParts {
     pub metrics: Metrics,
     /// Lets callers in.
     pub access: Access,
+    /// What requests may take up.
+    pub limits: RequestLimits,
+    /// Cancelled when the service is about to stop, so that no more requests are sent here.
+    pub leaving: CancellationToken,
 }
 
 /// [`WebParts`], shared by all requests.
 #[derive(Clone)]
 pub struct WebState {
     parts: Arc<WebParts>,
+    gate: Arc<Gate>,
     running: Running,
 }
 
 impl From<WebParts> for WebState {
     fn from(parts: WebParts) -> Self {
-        Self { parts: Arc::new(parts), running: Running::default() }
+        let gate = Arc::new(Gate::new(parts.limits, parts.metrics.clone()));
+        Self { parts: Arc::new(parts), gate, running: Running::default() }
     }
 }
 
@@ -137,7 +145,7 @@ impl WebState {
 )]
 struct ApiDoc;
 
-fn documented(access: &Access) -> OpenApiRouter<WebState> {
+fn documented(access: &Access, metrics: &Metrics) -> OpenApiRouter<WebState> {
     let routes = Routes::new()
         .merge(products::routes())
         .merge(movements::routes())
@@ -150,12 +158,12 @@ fn documented(access: &Access) -> OpenApiRouter<WebState> {
         .merge(webhooks::routes())
         .merge(original::routes())
         .merge(operations::routes());
-    routes.mount(ApiDoc::openapi(), access)
+    routes.mount(ApiDoc::openapi(), access, metrics)
 }
 
 /// The OpenAPI document, as JSON.
 pub fn openapi() -> String {
-    let (_, document) = documented(&Access::Open).split_for_parts();
+    let (_, document) = documented(&Access::Open, &Metrics::new()).split_for_parts();
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -163,24 +171,24 @@ pub fn openapi() -> String {
 
 /// Everything that is served.
 pub fn router(state: WebState) -> Router {
-    let (router, document) = documented(&state.access).split_for_parts();
+    let (router, document) = documented(&state.access, &state.metrics).split_for_parts();
     router
         // No scope: it says what the source does, and holds no data; and a browser that opens a page has no credential to give.
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into()))
-        .layer(middleware::from_fn_with_state(state.metrics.clone(), count))
+        .layer(middleware::from_fn_with_state(state.clone(), pass))
         .with_state(state)
 }
 
-async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+/// Has a request come through the gate, and counts the answer.
+async fn pass(State(state): State<WebState>, request: Request, next: Next) -> Response {
     let method = request.method().as_str().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
+    let response = state.gate.pass(&route, request, next).await;
     let status = response.status().as_u16();
-    metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    state.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     response
 }
 

@@ -1,14 +1,19 @@
 //! For those who run the service.
 
+use std::time::Duration;
+
 use allocation_service_layer::access::Scope;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use utoipa_axum::routes;
 
 use super::WebState;
 use super::access::Routes;
 use super::problem::Problem;
+
+/// How long the store may take to show that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -27,7 +32,7 @@ async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Whether requests can be served: the store is reachable and its migrations are done.
+/// Whether requests should be sent here: the store can be reached, its migrations are done, and this copy is not about to stop.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -37,9 +42,14 @@ async fn healthz() -> &'static str {
     )
 )]
 async fn readyz(State(state): State<WebState>) -> Result<&'static str, Problem> {
-    state.reader.ready().await.map_err(|error| {
-        Problem::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", error.to_string())
-    })?;
+    let not_ready = |why: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", why);
+    if state.leaving.is_cancelled() {
+        return Err(not_ready("the service is about to stop"));
+    }
+    match tokio::time::timeout(PATIENCE, state.reader.ready()).await {
+        Ok(ready) => ready.map_err(|error| not_ready(&error.to_string()))?,
+        Err(_) => return Err(not_ready("the store does not answer")),
+    }
     Ok("OK")
 }
 

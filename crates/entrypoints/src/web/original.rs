@@ -116,10 +116,10 @@ impl IntoResponse for Complaint {
 /// A body whose faults are told the original's way.
 struct OldBody<T>(T);
 
-impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for OldBody<T> {
+impl<T: serde::de::DeserializeOwned> FromRequest<WebState> for OldBody<T> {
     type Rejection = Complaint;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Complaint> {
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Complaint> {
         let Body(body) = Body::from_request(request, state).await?;
         Ok(Self(body))
     }
@@ -131,7 +131,8 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for OldBody<
     responses(
         (status = 201, description = "Known now, or was already", body = String, content_type = "text/plain"),
         (status = 400, description = "Not JSON, or the reference is known with other content", body = Complaint),
-        (status = 413, description = "Body over 1 MiB", body = Complaint),
+        (status = 408, description = "The body took too long to come", body = Complaint),
+        (status = 413, description = "Body over 1 MiB, or what is set", body = Complaint),
         (status = 415, description = "Not application/json", body = Complaint),
         (status = 422, description = "Invalid values", body = Complaint),
         (status = 503, description = "Try again", body = Complaint)
@@ -162,7 +163,8 @@ async fn add_batch(
     responses(
         (status = 202, description = "Promised, known, or out of stock", body = String, content_type = "text/plain"),
         (status = 400, description = "Not JSON, unknown SKU, or the line is known as something else", body = Complaint),
-        (status = 413, description = "Body over 1 MiB", body = Complaint),
+        (status = 408, description = "The body took too long to come", body = Complaint),
+        (status = 413, description = "Body over 1 MiB, or what is set", body = Complaint),
         (status = 415, description = "Not application/json", body = Complaint),
         (status = 422, description = "Invalid values", body = Complaint),
         (status = 503, description = "Try again", body = Complaint)

@@ -1,5 +1,7 @@
 //! Everything that is not a success, as `application/problem+json` (RFC 9457).
 
+use std::fmt;
+
 use allocation_domain::{Conflict, Rejection};
 use allocation_service_layer::group_commit::HandlerError;
 use allocation_service_layer::ports::database::StoreError;
@@ -68,7 +70,10 @@ pub(crate) enum BodyProblems {
     /// Not JSON
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(Problem),
-    /// Body over 1 MiB
+    /// The body took too long to come
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(Problem),
+    /// Body over 1 MiB, or what is set
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Problem),
     /// Not application/json
@@ -98,6 +103,11 @@ impl Problem {
 
     pub(crate) fn unknown(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", what)
+    }
+
+    /// There is too much to do at the moment.
+    pub(crate) fn overloaded(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too busy", why)
     }
 
     /// A command was answered with what another would answer: a defect.
@@ -145,6 +155,7 @@ impl From<Rejection> for Problem {
                 let title = "The key stands for another request";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", title, detail)
             }
+            Rejection::TooManyHolds { .. } => conflict("too-many-holds", "Too many holds"),
             Rejection::QueueFull { .. } => conflict("queue-full", "Too much waits already"),
             Rejection::LogInconsistent { .. } => conflict("log-inconsistent", "The log contradicts itself"),
             Rejection::PreconditionFailed { .. } => {
@@ -187,9 +198,7 @@ impl From<Rejection> for Problem {
 impl From<HandlerError> for Problem {
     fn from(error: HandlerError) -> Self {
         match error {
-            HandlerError::Overloaded | HandlerError::Overtaking => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too busy", error.to_string())
-            }
+            HandlerError::Overloaded | HandlerError::Overtaking => Self::overloaded(error.to_string()),
             HandlerError::Stopping => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", error.to_string())
             }
@@ -222,6 +231,13 @@ impl From<StoreError> for Problem {
                 Self::internal("the store failed")
             }
         }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// As JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).unwrap_or_default())
     }
 }
 

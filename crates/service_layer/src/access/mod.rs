@@ -6,10 +6,11 @@
 
 mod issuing;
 mod key;
+mod pace;
 mod scope;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::issuing::{Issued, Issuer, Refused};
 pub use self::key::{BadKey, BadKeyName, KEY_PREFIX, KeyDigest, KeyName, KeyText};
+use self::pace::{Bucket, Pace};
 pub use self::scope::{Scope, Scopes, UnknownScope};
 use crate::ports::api_keys::{ApiKey, ApiKeys};
 use crate::ports::clock::Clock;
@@ -32,6 +34,14 @@ const NOTE_EVERY: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// Who asks when nobody has to say, as events have it.
 pub const ANYBODY: &str = "http";
+
+/// What the name of a key stands behind when events say who asked.
+const KEY_ACTOR: &str = "key:";
+
+/// Whether whoever has caused something is known by an API key.
+pub fn is_by_key(actor: &str) -> bool {
+    actor.starts_with(KEY_ACTOR)
+}
 
 /// Why somebody is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +61,9 @@ pub enum Denied {
     /// It was revoked.
     #[error("this API key was revoked")]
     Revoked,
+    /// It is good, and has been used too often of late.
+    #[error("too many requests with this API key; it is to wait {} s", .0.as_secs_f32())]
+    TooOften(Duration),
     /// It does not allow this.
     #[error("this needs a credential with the scope {0}")]
     Scope(Scope),
@@ -102,7 +115,7 @@ impl Access {
         let Some(bearer) = bearer else { return Ok(Err(Denied::Missing)) };
         let Ok(text) = KeyText::parse(bearer) else { return Ok(Err(Denied::Malformed)) };
         let digest = text.digest();
-        let found = keys.check(&digest, scope).await?;
+        let found = keys.check(&digest, scope, Asking::Now).await?;
         Ok(found.map(|known| Caller { actor: known.actor.clone(), credential: Credential::Key(digest) }))
     }
 
@@ -114,9 +127,20 @@ impl Access {
         match (self, &caller.credential) {
             (Self::Open, _) => Ok(true),
             (Self::Credentials(_), Credential::Nothing) => Ok(false),
-            (Self::Credentials(keys), Credential::Key(digest)) => Ok(keys.check(digest, scope).await?.is_ok()),
+            (Self::Credentials(keys), Credential::Key(digest)) => {
+                Ok(keys.check(digest, scope, Asking::Before).await?.is_ok())
+            }
         }
     }
+}
+
+/// When a caller asked for what they are let in to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// With a new request, which counts.
+    Now,
+    /// With one that has been counted.
+    Before,
 }
 
 /// Looks keys up, and remembers for a moment what it has found.
@@ -124,6 +148,8 @@ pub struct KeyRing {
     store: Arc<dyn ApiKeys>,
     clock: Arc<dyn Clock>,
     book: Mutex<Book>,
+    /// How often a key may be used; none: as often as its holder likes.
+    pace: Option<Pace>,
 }
 
 struct Book {
@@ -137,17 +163,25 @@ struct Book {
 struct Known {
     key: ApiKey,
     actor: Arc<str>,
+    /// Outlives what is known of it.
+    bucket: Arc<Bucket>,
 }
 
 impl KeyRing {
     /// A ring of the keys that are in this store.
     pub fn new(store: Arc<dyn ApiKeys>, clock: Arc<dyn Clock>) -> Self {
         let book = Book { known: LruCache::new(MOST_REMEMBERED), uses: BTreeMap::new() };
-        Self { store, clock, book: Mutex::new(book) }
+        Self { store, clock, book: Mutex::new(book), pace: None }
     }
 
-    /// A key that is in force and allows this.
-    async fn check(&self, digest: &KeyDigest, scope: Scope) -> StoreResult<Result<Arc<Known>, Denied>> {
+    /// The same with no more than so many requests a second for each key.
+    #[must_use]
+    pub fn with_pace(self, a_second: NonZeroU32) -> Self {
+        Self { pace: Some(Pace::new(a_second)), ..self }
+    }
+
+    /// A key that is in force, may be used now and allows this.
+    async fn check(&self, digest: &KeyDigest, scope: Scope, asking: Asking) -> StoreResult<Result<Arc<Known>, Denied>> {
         let Some(known) = self.look_up(digest).await? else { return Ok(Err(Denied::Unknown)) };
         let now = self.clock.now();
         if known.key.revoked_at.is_some() {
@@ -155,6 +189,11 @@ impl KeyRing {
         }
         if !known.key.in_force(now) {
             return Ok(Err(Denied::Expired));
+        }
+        if let Some(pace) = self.pace.filter(|_| asking == Asking::Now)
+            && let Err(pause) = known.bucket.take(pace, self.clock.monotonic())
+        {
+            return Ok(Err(Denied::TooOften(pause)));
         }
         self.with_book(|book| book.uses.insert(*digest, now));
         if !known.key.scopes.allow(scope) {
@@ -166,14 +205,16 @@ impl KeyRing {
     async fn look_up(&self, digest: &KeyDigest) -> StoreResult<Option<Arc<Known>>> {
         let now = self.clock.monotonic();
         let remembered = self.with_book(|book| book.known.get(digest).cloned());
-        if let Some((known, at)) = remembered
-            && now.saturating_sub(at) < REMEMBERED
-        {
-            return Ok(Some(known));
+        let mut bucket = Arc::default();
+        if let Some((known, at)) = remembered {
+            if now.saturating_sub(at) < REMEMBERED {
+                return Ok(Some(known));
+            }
+            bucket = known.bucket.clone();
         }
         let Some(key) = self.store.api_key(digest).await? else { return Ok(None) };
-        let actor = format!("key:{}", key.name).into();
-        let known = Arc::new(Known { key, actor });
+        let actor = format!("{KEY_ACTOR}{}", key.name).into();
+        let known = Arc::new(Known { key, actor, bucket });
         // Counted from before it was asked for: what was revoked since may not be in the answer.
         self.with_book(|book| book.known.put(*digest, (known.clone(), now)));
         Ok(Some(known))

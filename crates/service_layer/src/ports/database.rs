@@ -51,6 +51,16 @@ pub trait Transaction: ProductRepository + 'static {
     /// Remembers request keys. One that is known by now is a [`StoreError::Conflict`]: from here, the next query or the commit.
     fn remember_keys(&mut self, keys: &[RequestKey]) -> impl Future<Output = StoreResult<()>> + Send;
 
+    /// How many holds in force each of these has; who is left out has none. Until this transaction ends, whoever else asks about them waits.
+    fn holds_of(&mut self, holders: &[Arc<str>]) -> impl Future<Output = StoreResult<Vec<(Arc<str>, u64)>>> + Send;
+
+    /// Notes whose holds these are, or until when, and forgets those that have ended. One that is in force stays whose it is.
+    fn note_holds(
+        &mut self,
+        holds: &[HeldFor],
+        ended: &[(Sku, LineKey)],
+    ) -> impl Future<Output = StoreResult<()>> + Send;
+
     /// Makes it all last. When this returns `Ok`, it is on disk.
     fn commit(self) -> impl Future<Output = StoreResult<()>> + Send;
 
@@ -193,6 +203,19 @@ pub enum KeyOf {
     Request,
     /// A message from a broker.
     Message,
+}
+
+/// A hold, and who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldFor {
+    /// The product.
+    pub sku: Sku,
+    /// The line.
+    pub line: LineKey,
+    /// Whose it is, as events have it in `actor`.
+    pub holder: Arc<str>,
+    /// When it ends.
+    pub until: OffsetDateTime,
 }
 
 /// An event, ready for the log.

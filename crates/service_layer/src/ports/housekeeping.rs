@@ -11,4 +11,7 @@ use super::database::{KeyOf, StoreResult};
 pub trait Housekeeping: Send + Sync + 'static {
     /// Forgets names of requests or of messages that were remembered longer ago than this, and says how many they were.
     async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64>;
+
+    /// Forgets whose holds those were that were to end longer ago than this, as far as it was not told of their end, and says how many they were.
+    async fn forget_holds(&self, age: Duration) -> StoreResult<u64>;
 }

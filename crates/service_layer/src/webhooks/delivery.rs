@@ -148,7 +148,7 @@ impl Delivery {
                 running.insert(hook.id, revision);
                 let (delivery, id, stop) = (self.clone(), hook.id, stop.clone());
                 tasks.spawn(async move {
-                    stop.run_until_cancelled(delivery.serve(id, changes)).await;
+                    delivery.serve(id, changes, &stop).await;
                     id
                 });
             }
@@ -160,12 +160,12 @@ impl Delivery {
         }
     }
 
-    /// Delivers to one webhook until it is paused or removed.
-    async fn serve(&self, id: WebhookId, mut changes: watch::Receiver<u64>) {
+    /// Delivers to one webhook until it is paused or removed, or told to stop: what is on its way by then is waited for.
+    async fn serve(&self, id: WebhookId, mut changes: watch::Receiver<u64>, stop: &CancellationToken) {
         let mut news = self.feed.news();
-        loop {
+        while !stop.is_cancelled() {
             changes.mark_unchanged();
-            let step = self.step(id).await;
+            let step = self.step_until(id, stop).await;
             // Whatever it waits for, a change goes before.
             let waited = async {
                 match step {
@@ -183,6 +183,7 @@ impl Delivery {
             tokio::select! {
                 goes_on = waited => if !goes_on { return },
                 Ok(()) = changes.changed() => {}
+                () = stop.cancelled() => {}
             }
         }
     }
@@ -192,6 +193,11 @@ impl Delivery {
     /// # Errors
     /// When the store fails.
     pub async fn step(&self, id: WebhookId) -> StoreResult<Step> {
+        self.step_until(id, &CancellationToken::new()).await
+    }
+
+    /// The same, and no further event once told to stop.
+    async fn step_until(&self, id: WebhookId, stop: &CancellationToken) -> StoreResult<Step> {
         let Some(hook) = self.active(id).await? else { return Ok(Step::Ended) };
         let now = self.clock.now();
         if let Some(trouble) = hook.trouble.filter(|trouble| trouble.next > now) {
@@ -207,6 +213,9 @@ impl Delivery {
         for (delivered, event) in found.events.iter().enumerate() {
             // Who has changed or removed it meanwhile is obeyed.
             if delivered > 0 && self.active(id).await?.is_none_or(|now| now.revision != hook.revision) {
+                return Ok(Step::Delivered(delivered));
+            }
+            if stop.is_cancelled() {
                 return Ok(Step::Delivered(delivered));
             }
             Failpoint::WebhookSending.pass();

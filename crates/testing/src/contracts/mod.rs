@@ -5,6 +5,7 @@ mod archive;
 mod dead_letters;
 mod event_log;
 mod histories;
+mod holders;
 mod keys;
 mod memory;
 mod movements;
@@ -36,6 +37,7 @@ pub use archive::*;
 pub use dead_letters::*;
 pub use event_log::*;
 pub use histories::*;
+pub use holders::*;
 pub use keys::*;
 pub use memory::*;
 pub use movements::*;
@@ -144,6 +146,11 @@ macro_rules! store_contract {
             request_keys_are_compared_byte_for_byte,
             a_request_key_is_forgotten_when_it_is_old,
             a_request_under_a_known_key_is_not_done_again,
+            a_key_has_so_many_holds_in_force,
+            each_line_that_is_held_is_a_hold,
+            a_hold_stays_whose_it_is,
+            many_that_ask_at_once_have_no_more_holds_than_one_may,
+            whose_a_hold_was_is_forgotten,
             a_stale_version_is_a_conflict,
             a_product_made_twice_is_a_conflict,
             a_unit_of_work_that_is_dropped_leaves_nothing,
