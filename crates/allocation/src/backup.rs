@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use allocation_adapters::sqlite::{Existing, SqliteCopy};
 
 use crate::Failure;
-use crate::bootstrap::Store;
 use crate::books;
+use crate::bootstrap::Store;
 use crate::config::{Config, Database};
 
 /// Copies the database to a file, and says whether the copy's books balance.
@@ -43,7 +43,9 @@ fn sqlite<'a>(config: &'a Config, otherwise: &str) -> Result<&'a Path, Failure> 
     match &config.database {
         Database::Sqlite(file) => Ok(file),
         Database::Postgres(_) => {
-            let why = format!("PostgreSQL is {otherwise}; then `allocation verify` checks the books. docs/operations.md has the commands");
+            let why = format!(
+                "PostgreSQL is {otherwise}; then `allocation verify` checks the books. docs/operations.md has the commands"
+            );
             Err(why.into())
         }
     }

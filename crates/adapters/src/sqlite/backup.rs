@@ -103,7 +103,8 @@ fn copy(source: &Path, path: &Path) -> StoreResult<()> {
         }
     }
     // What is damaged shall be told now, and not when the copy is needed.
-    let found = into.query_row("PRAGMA integrity_check(1)", (), |row| row.get::<_, String>(0)).map_err(about(source))?;
+    let found =
+        into.query_row("PRAGMA integrity_check(1)", (), |row| row.get::<_, String>(0)).map_err(about(source))?;
     if found != "ok" {
         return Err(StoreError::Failed(format!("{} is damaged: {found}", source.display())));
     }
@@ -148,7 +149,9 @@ fn check_unused(target: &Path) -> StoreResult<()> {
         return Ok(());
     }
     match stand_alone(target) {
-        Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => {
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
+        {
             Err(StoreError::Failed(format!("{} is in use; stop the service first", target.display())))
         }
         // A damaged one, or none at all, may go.

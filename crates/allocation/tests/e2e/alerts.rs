@@ -23,7 +23,8 @@ fn alerts_are_about_metrics_that_there_are() {
 #[test]
 fn whatever_tells_of_a_sink_or_a_source_has_an_alert() {
     let spoken_of = spoken_of();
-    let kinds = ["sink_", "source_", "delivery_failures", "unrouted_", "webhooks_", "message", "dead_letters", "events_"];
+    let kinds =
+        ["sink_", "source_", "delivery_failures", "unrouted_", "webhooks_", "message", "dead_letters", "events_"];
     let of_them = |name: &String| kinds.iter().any(|kind| name.starts_with(&format!("allocation_{kind}")));
     let silent: Vec<_> =
         samples().into_keys().filter(of_them).filter(|name| !spoken_of.contains(name.as_str())).collect();

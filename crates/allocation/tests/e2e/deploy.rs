@@ -31,7 +31,8 @@ async fn what_is_set_at_deployment_are_variables_of_the_program() {
     let variables = variables().await;
     let in_pods = KUBERNETES.lines().filter_map(|line| line.trim().strip_prefix("- {name: ")?.split([',', '}']).next());
     let in_pods = in_pods.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
-    let in_unit = SYSTEMD.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("Environment=")?.split('=').next());
+    let in_unit =
+        SYSTEMD.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("Environment=")?.split('=').next());
     let in_file = EXAMPLE.lines().filter_map(|line| line.trim_start_matches('#').split_once('=').map(|(name, _)| name));
     let set: BTreeSet<&str> = in_pods.chain(in_unit).chain(in_file).collect();
     for expected in ["DATABASE_URL_FILE", "LISTEN", "ACCESS"] {
@@ -61,7 +62,8 @@ async fn the_documented_commands_are_commands_of_the_program() {
     for line in OPERATIONS.lines() {
         let line = line.split(" #").next().unwrap();
         if let Some((_, command)) = line.split_once("allocation ").filter(|_| line.starts_with("allocation ")) {
-            commands.insert(command.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect());
+            commands
+                .insert(command.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect());
         }
     }
     assert!(commands.contains(&vec!["backup"]) && commands.contains(&vec!["restore"]), "{commands:?}");
