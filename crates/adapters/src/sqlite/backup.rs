@@ -172,7 +172,7 @@ fn clear(target: &Path) -> StoreResult<()> {
 
 /// What SQLite may keep beside a database.
 fn beside(database: &Path) -> impl Iterator<Item = PathBuf> {
-    ["-wal", "-shm", "-journal"].into_iter().map(|suffix| {
+    ["-wal", "-shm", "-journal"].into_iter().map(move |suffix| {
         let mut name = OsString::from(database);
         name.push(suffix);
         name.into()
