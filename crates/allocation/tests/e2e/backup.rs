@@ -203,7 +203,8 @@ async fn a_backup_of_what_is_not_there_makes_nothing() {
     let (status, said) = place.run("live.db", "backup", "no/such/folder/backup", &[]).await;
     assert_eq!(status, 2, "{said}");
     assert!(said.contains("no/such/folder"), "{said}");
-    assert_eq!(place.names(), ["live.db"]);
+    let names = place.names();
+    assert!(names.iter().all(|name| name.starts_with("live.db")), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

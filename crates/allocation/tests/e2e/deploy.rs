@@ -60,10 +60,10 @@ async fn the_documented_commands_are_commands_of_the_program() {
     let store = Store::new(On::Sqlite).await;
     let mut commands: BTreeSet<Vec<&str>> = BTreeSet::new();
     for line in OPERATIONS.lines() {
-        let line = line.split(" #").next().unwrap();
-        if let Some((_, command)) = line.split_once("allocation ").filter(|_| line.starts_with("allocation ")) {
-            commands
-                .insert(command.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect());
+        if let Some(command) = line.strip_prefix("allocation ") {
+            let is_name =
+                |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+            commands.insert(command.split_whitespace().take_while(is_name).collect());
         }
     }
     assert!(commands.contains(&vec!["backup"]) && commands.contains(&vec!["restore"]), "{commands:?}");
