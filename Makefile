@@ -44,11 +44,12 @@ chaos: export CHAOS = 20
 chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, and print what was done; takes a quarter of an hour
 	$(SERVERS) $(CARGO) test --package allocation --test chaos -- --nocapture
 
-lint: ## Format, clippy, documentation, dependencies, instructions of one allocation
+lint: ## Format, clippy, documentation, dependencies, what is in deploy/, instructions of one allocation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	./lint/dependencies
+	./lint/deploy
 	./lint/instructions
 
 openapi: ## Write docs/openapi.json, docs/asyncapi.json and docs/schemas anew

@@ -15,9 +15,7 @@ use crate::config::Config;
 
 /// Says where the tables differ from what the event log tells.
 pub(crate) async fn verify(config: &Config) -> Result<ExitCode, Failure> {
-    let findings = check(&Store::open(config)?).await?;
-    show(&findings);
-    Ok(ExitCode::from(u8::from(!findings.balanced())))
+    Ok(told(&check(&Store::open(config)?).await?))
 }
 
 /// The same; then, if told to, mends the tables product by product, and checks again.
@@ -43,15 +41,19 @@ pub(crate) async fn repair(config: &Config, apply: bool) -> Result<ExitCode, Fai
             Err(rejection) => println!("{sku}: not mended: {rejection}"),
         }
     }
-    let findings = check(&store).await?;
-    show(&findings);
-    Ok(ExitCode::from(u8::from(!findings.balanced())))
+    Ok(told(&check(&store).await?))
 }
 
-async fn check(store: &Store) -> Result<Findings, Failure> {
+pub(crate) async fn check(store: &Store) -> Result<Findings, Failure> {
     let reader = store.reader();
     reader.ready().await?;
     Ok(verify::verify(reader.as_ref()).await?)
+}
+
+/// Shows them, and gives the exit status that goes with them.
+pub(crate) fn told(findings: &Findings) -> ExitCode {
+    show(findings);
+    ExitCode::from(u8::from(!findings.balanced()))
 }
 
 fn show(findings: &Findings) {

@@ -72,8 +72,13 @@ pub(crate) struct RunningLane {
 impl Store {
     /// Opens the store that is configured.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_at(config, &config.database)
+    }
+
+    /// Opens another one in its stead.
+    pub(crate) fn open_at(config: &Config, database: &Database) -> Result<Self, Failure> {
         let ambient = Ambient::new();
-        let kind = match &config.database {
+        let kind = match database {
             Database::Sqlite(file) => {
                 let opened = SqliteDatabase::open(file, ambient.clock.clone());
                 StoreKind::Sqlite(opened.map_err(|error| BadVariable::new("DATABASE_URL", error))?)

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod archive;
+mod backup;
 mod books;
 mod bootstrap;
 mod config;
@@ -18,6 +19,7 @@ mod when;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use allocation_adapters::sqlite::Existing;
 use allocation_domain::commands::WhenShort;
 use clap::{Parser, Subcommand};
 
@@ -65,6 +67,22 @@ enum Subcommands {
         /// Mend them, and note in the log that it was done
         #[arg(long)]
         apply: bool,
+    },
+    /// Copy the SQLite database to a file, while the service goes on, and check the copy; exit status 1 if its books differ
+    Backup {
+        /// The file
+        file: PathBuf,
+        /// Put it in the place of a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put a backup where the SQLite database is to be, and check it; exit status 1 if its books differ
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Put it in the place of the database that is there, which nobody may have open
+        #[arg(long)]
+        force: bool,
     },
     /// Messages that could not be used
     #[command(subcommand)]
@@ -183,6 +201,11 @@ fn run(command: &Subcommands) -> Result<ExitCode, Failure> {
     code
 }
 
+/// What becomes of a file that is there already.
+fn existing(force: bool) -> Existing {
+    if force { Existing::Replaced } else { Existing::Kept }
+}
+
 async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, Failure> {
     match command {
         Subcommands::Config => unreachable!("answered without a runtime"),
@@ -211,6 +234,8 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
         Subcommands::Events(Events::Forget { sink }) => sinks::forget(config, sink).await?,
         Subcommands::Verify => return books::verify(config).await,
         Subcommands::Repair { apply } => return books::repair(config, *apply).await,
+        Subcommands::Backup { file, force } => return backup::backup(config, file, existing(*force)).await,
+        Subcommands::Restore { file, force } => return backup::restore(config, file, existing(*force)).await,
         Subcommands::DeadLetters(what) => return dead_letters::run(config, what).await,
         Subcommands::Keys(what) => return api_keys::run(config, what).await,
         Subcommands::Health => return Ok(ExitCode::from(u8::from(!health::ready(config).await?))),

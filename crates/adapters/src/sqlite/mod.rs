@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod archive;
+mod backup;
 mod dead_letters;
 mod event_log;
 mod movements;
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::migrations::{self, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, damaged};
+pub use backup::{Existing, SqliteCopy};
 pub use transaction::SqliteTransaction;
 
 const MIGRATIONS: &[Migration] =
