@@ -40,6 +40,8 @@ failpoints! {
     UnitCommitted = "unit-committed",
     /// The lane has verdicts, and has answered nobody.
     VerdictsReached = "verdicts-reached",
+    /// A step of a large cut has had its effect, and the next is not begun.
+    CutStepped = "cut-stepped",
     /// A message that could not be used is a dead letter, and is not acknowledged.
     LetterBuried = "letter-buried",
     /// Every message of a page has had its effect or is a dead letter; none is acknowledged.
@@ -56,12 +58,22 @@ failpoints! {
     RelayPublished = "relay-published",
     /// The progress of a sink is stored.
     RelayAdvanced = "relay-advanced",
+    /// The mail server has taken a mail, and it is not noted.
+    MailSent = "mail-sent",
+    /// It is noted that a mail was sent, and the progress of mail is not stored.
+    MailNoted = "mail-noted",
     /// An event is about to be sent to a webhook.
     WebhookSending = "webhook-sending",
     /// A webhook's receiver has taken an event, and its progress is not stored.
     WebhookTaken = "webhook-taken",
     /// The progress of a webhook is stored.
     WebhookAdvanced = "webhook-advanced",
+    /// A dead letter is about to be tried again.
+    LetterRetrying = "letter-retrying",
+    /// A dead letter has had its effect, and is kept still.
+    LetterUsed = "letter-used",
+    /// A dead letter has had its effect and is kept no longer, and nobody was told.
+    LetterDropped = "letter-dropped",
 }
 
 #[cfg(not(feature = "failpoints"))]

@@ -173,6 +173,7 @@ impl LaneHandle {
     async fn rest_of(&self, message: Message, begun: Result<Verdict, HandlerError>) -> Result<Verdict, HandlerError> {
         let mut verdict = begun?;
         while let Some(rest) = message.rest(&verdict) {
+            Failpoint::CutStepped.pass();
             verdict = match self.once(rest).await {
                 Ok(next) => handlers::joined(verdict, next),
                 Err(HandlerError::Overloaded) => {

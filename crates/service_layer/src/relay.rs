@@ -230,7 +230,9 @@ impl Relay {
             }
             let text = format!("{subject}: {asked} asked for, {available} available.\n");
             notifications.send(&subject, &text).await?;
+            Failpoint::MailSent.pass();
             self.log.set_notified(&subject, now).await.map_err(failed)?;
+            Failpoint::MailNoted.pass();
         }
         Ok(())
     }

@@ -172,7 +172,7 @@ impl World {
     }
 
     async fn database(&self) -> tokio_postgres::Client {
-        let url = &self.environment.iter().find(|(name, _)| name == "DATABASE_URL").unwrap().1;
+        let url = self.variable("DATABASE_URL");
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -222,8 +222,13 @@ impl World {
         page.iter().filter_map(|body| self.told.hear(body)).count()
     }
 
+    /// What a variable is set to.
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.environment.iter().find(|(given, _)| given == name).unwrap().1
+    }
+
     /// How often each product has changed.
-    async fn versions(&self, program: &Program) -> BTreeMap<String, u64> {
+    pub(crate) async fn versions(&self, program: &Program) -> BTreeMap<String, u64> {
         let products: Value = serde_json::from_str(&self.get(program, "/v1/products").await).unwrap();
         let version =
             |product: &Value| (product["sku"].as_str().unwrap().to_owned(), product["version"].as_u64().unwrap());

@@ -100,8 +100,11 @@ impl Command {
         message(&self.id(), name, &data)
     }
 
-    /// The command that an event is the effect of.
+    /// The command that an event is the effect of, unless it is about another product.
     pub(crate) fn behind(event: &Value) -> Option<String> {
+        if !event["subject"].as_str()?.starts_with("SKU-") {
+            return None;
+        }
         let name = match event["type"].as_str()? {
             "allocation.line_allocated.v1" => &event["data"]["order_id"],
             "allocation.batch_adjusted.v1" => &event["data"]["reason"],
@@ -116,7 +119,8 @@ pub(crate) fn unusable(n: usize) -> String {
     message(&format!("x{n}"), "pick", &json!({"order_id": format!("x{n}")}))
 }
 
-fn message(id: &str, name: &str, data: &Value) -> String {
+/// A command as a message of this name.
+pub(crate) fn message(id: &str, name: &str, data: &Value) -> String {
     let kind = format!("allocation.command.{name}.v1");
     json!({"specversion": "1.0", "id": id, "source": "/chaos", "type": kind, "data": data}).to_string()
 }

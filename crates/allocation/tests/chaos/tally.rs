@@ -25,6 +25,9 @@ pub(crate) struct Tally {
     pub(crate) heard: usize,
     pub(crate) heard_again: usize,
     pub(crate) hooked: usize,
+    /// Mails that were sent, and how many of them again.
+    pub(crate) mails: usize,
+    pub(crate) mails_again: usize,
 }
 
 impl Tally {
@@ -36,6 +39,11 @@ impl Tally {
     /// How often.
     pub(crate) fn killed_at(&self, what: &str) -> usize {
         self.kills.get(what).copied().unwrap_or_default()
+    }
+
+    /// How often altogether.
+    pub(crate) fn kills(&self) -> usize {
+        self.kills.values().sum()
     }
 
     /// Commands, each counted once.
@@ -71,6 +79,8 @@ impl Tally {
             heard: self.heard + other.heard,
             heard_again: self.heard_again + other.heard_again,
             hooked: self.hooked + other.hooked,
+            mails: self.mails + other.mails,
+            mails_again: self.mails_again + other.mails_again,
         }
     }
 }
@@ -92,6 +102,8 @@ impl fmt::Display for Tally {
             ("events heard by consumers", self.heard),
             ("  of these again", self.heard_again),
             ("events sent to webhooks", self.hooked),
+            ("mails", self.mails),
+            ("  of these again", self.mails_again),
         ] {
             writeln!(f, "{what:32} {count:>7}")?;
         }

@@ -1,5 +1,7 @@
 //! A store, a broker, and the program between them, which has many lives.
 
+mod occasions;
+
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use allocation_service_layer::failpoints::Failpoint;
 use allocation_testing::brokers::{Broker, Told};
 use allocation_testing::eventually;
 use allocation_testing::program::{Ended, Program, command};
-use allocation_testing::servers::PostgresServer;
+use allocation_testing::servers::{PostgresServer, SmtpCatcher};
 use axum::Router;
 use axum::routing::post;
 use futures_util::StreamExt;
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use crate::On;
 use crate::commands::{BATCH, Command, UNITS, products, unusable};
 use crate::tally::Tally;
+use occasions::Occasions;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_allocation");
 /// Messages that wait for a program when its life begins.
@@ -62,6 +65,7 @@ impl People {
 pub(crate) struct World {
     database: Database,
     broker: Box<dyn Broker>,
+    mail: SmtpCatcher,
     environment: Vec<(String, String)>,
     people: People,
     /// What a webhook has received and nobody has looked at.
@@ -72,6 +76,7 @@ pub(crate) struct World {
     /// How often each command has had its effect.
     effects: BTreeMap<String, usize>,
     lives: usize,
+    occasions: Occasions,
     tally: Tally,
     _folder: TempDir,
 }
@@ -93,14 +98,20 @@ impl World {
             }
         };
         let mut environment = broker.environment();
-        let settings =
-            [("DATABASE_URL", &*url), ("WEBHOOK_PRIVATE", "on"), ("LOG", "info,allocation_entrypoints=debug")];
+        let mail = SmtpCatcher::start().await;
+        let settings = [
+            ("DATABASE_URL", &*url),
+            ("SMTP_URL", &*mail.url()),
+            ("WEBHOOK_PRIVATE", "on"),
+            ("LOG", "info,allocation_entrypoints=debug"),
+        ];
         environment.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
         tls::choose_ring();
         let client = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         let mut world = Self {
             database,
             broker,
+            mail,
             environment,
             people: People { client, unanswered: Vec::new() },
             received: Arc::default(),
@@ -108,6 +119,7 @@ impl World {
             told: Told::default(),
             effects: BTreeMap::new(),
             lives: 0,
+            occasions: Occasions::default(),
             tally: Tally::default(),
             _folder: folder,
         };
@@ -209,6 +221,11 @@ impl World {
         messages.extend(again);
         messages.push(unusable(self.tally.unusable));
         self.tally.unusable += 1;
+        self.give(messages).await;
+    }
+
+    /// Gives messages to the broker, again if it may not have them.
+    async fn give(&mut self, messages: Vec<String>) {
         eventually("the broker to take messages", async || {
             self.tally.sent += messages.len();
             self.broker.send(&messages).await.then_some(())
@@ -254,6 +271,14 @@ impl World {
         self.take().await;
     }
 
+    /// The same, and what else there must be for a program to come to this step.
+    async fn work_towards(&mut self, point: Failpoint, program: &Program, portion: usize) {
+        self.work(program, portion).await;
+        if matches!(point, Failpoint::MailSent | Failpoint::MailNoted) {
+            self.run_short(program).await;
+        }
+    }
+
     /// A life that ends when the program comes to this step for the nth time.
     pub(crate) async fn die_at(&mut self, point: Failpoint, nth: usize) {
         self.send(BURST).await;
@@ -267,9 +292,9 @@ impl World {
                         turns += 1;
                         // At first much is on its way; then a little more, now and then, keeps everything going.
                         if turns <= 3 {
-                            self.work(&program, PORTION).await;
+                            self.work_towards(point, &program, PORTION).await;
                         } else if turns % 20 == 0 {
-                            self.work(&program, 1).await;
+                            self.work_towards(point, &program, 1).await;
                         }
                     }
                 });
@@ -278,11 +303,15 @@ impl World {
                 program.ended().await
             }
         };
+        self.has_died_at(point, &ended);
+    }
+
+    fn has_died_at(&mut self, point: Failpoint, ended: &Ended) {
         assert_eq!(ended.status.signal(), Some(9), "{}", ended.log);
         let last_words = format!("dies at {}", point.name());
         assert!(ended.log.lines().any(|line| line == last_words), "{}", ended.log);
         self.tally.kill(point.name());
-        self.has_lived(&ended);
+        self.has_lived(ended);
     }
 
     /// A life in which the broker is killed, and comes back.
@@ -339,6 +368,8 @@ impl World {
         assert_eq!(self.effects.len(), all, "effects of nothing");
 
         self.assert_as_ordered(&program).await;
+        self.assert_letters_acted_once(&program).await;
+        self.assert_mails_were_sent().await;
         self.assert_all_was_told(&program).await;
         eventually("the last dead letter", async || {
             let letters = self.run(&["dead-letters", "list"]).await;
@@ -369,7 +400,7 @@ impl World {
 
     /// The durable consumer, the webhook and whoever reads the feed have had every event, in order.
     async fn assert_all_was_told(&mut self, program: &Program) {
-        let products = self.get(program, "/v1/products").await;
+        let products = self.get(program, "/v1/products?limit=1000").await;
         let version = |product: &Value| Some((product["sku"].as_str()?.to_owned(), product["version"].as_u64()?));
         let versions: BTreeMap<_, _> = products["products"].as_array().unwrap().iter().filter_map(version).collect();
         let hooked = Command::nth(0).sku();

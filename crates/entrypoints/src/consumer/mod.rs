@@ -339,6 +339,7 @@ impl Consumer {
     /// When the store is away: the letter is kept as it was.
     pub async fn retry(&self, kept: &KeptLetter) -> Result<Retried, StoreError> {
         let DeadLetter { channel, body, .. } = &kept.letter;
+        Failpoint::LetterRetrying.pass();
         let verdict = match self.read(channel, body).await {
             Ok(message) => match self.commands.handle(message).await {
                 Ok(verdict) => verdict.map(drop).map_err(|rejection| reason(&rejection)),
@@ -350,7 +351,9 @@ impl Consumer {
         };
         match verdict {
             Ok(()) => {
+                Failpoint::LetterUsed.pass();
                 self.dead_letters.drop_letter(kept.id).await?;
+                Failpoint::LetterDropped.pass();
                 Ok(Retried::Done)
             }
             Err(reason) => {

@@ -8,7 +8,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 
 use super::Broker;
@@ -25,6 +25,8 @@ const QUIET: Duration = Duration::from_millis(200);
 /// A `RabbitMQ` of whose exchange of events a queue of our own has everything.
 pub struct Rabbit {
     server: RabbitServer,
+    /// What kind of queue ours is.
+    kind: &'static str,
     live: Option<Live>,
 }
 
@@ -37,9 +39,18 @@ struct Live {
 }
 
 impl Rabbit {
-    /// Starts one.
+    /// Starts one in which ours is a quorum queue: the kind that `RabbitMQ` advises for what must not be lost.
     pub async fn start() -> Self {
-        let mut broker = Self { server: RabbitServer::start().await, live: None };
+        Self::with("quorum").await
+    }
+
+    /// Starts one in which ours is a classic queue: the kind that one gets who asks for none.
+    pub async fn classic() -> Self {
+        Self::with("classic").await
+    }
+
+    async fn with(kind: &'static str) -> Self {
+        let mut broker = Self { server: RabbitServer::start().await, kind, live: None };
         broker.subscribe().await;
         broker
     }
@@ -57,8 +68,10 @@ impl Rabbit {
         let channel = connection.create_channel().await?;
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
-        for queue in [QUEUE, COMMANDS] {
-            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+        let mut of_kind = FieldTable::default();
+        of_kind.insert("x-queue-type".into(), AMQPValue::LongString(self.kind.into()));
+        for (queue, settings) in [(QUEUE, of_kind), (COMMANDS, FieldTable::default())] {
+            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), settings).await?;
         }
         bind(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
