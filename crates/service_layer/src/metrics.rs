@@ -302,27 +302,32 @@ impl Default for Instruments {
             Unit::Seconds,
             m.source_lag_seconds.clone(),
         );
-        registry.register("http_requests", "HTTP answers", m.requests.clone());
-        registry.register("connections", "Connections that are open", m.connections.clone());
-        registry.register("requests_in_flight", "Requests that are being handled", m.in_flight.clone());
-        registry.register("slow_bodies", "Bodies that are waited for", m.slow_bodies.clone());
-        registry.register_with_unit(
-            "bodies",
-            "Size of the bodies that are being read, without the first 8 KiB of each",
-            Unit::Bytes,
-            m.body_bytes.clone(),
-        );
-        registry.register("limit_hits", "How often a limit was come to", m.limits.clone());
-        for limit in Limit::ALL {
-            // There from the beginning, so that the first time is seen as a rise.
-            drop(m.limits.get_or_create(&LimitLabels { limit }));
-        }
+        metrics.register_web(&mut registry);
         metrics.registry = registry;
         metrics
     }
 }
 
 impl Instruments {
+    /// What is counted of the web API and its limits.
+    fn register_web(&self, registry: &mut Registry) {
+        registry.register("http_requests", "HTTP answers", self.requests.clone());
+        registry.register("connections", "Connections that are open", self.connections.clone());
+        registry.register("requests_in_flight", "Requests that are being handled", self.in_flight.clone());
+        registry.register("slow_bodies", "Bodies that are waited for", self.slow_bodies.clone());
+        registry.register_with_unit(
+            "bodies",
+            "Size of the bodies that are being read, without the first 8 KiB of each",
+            Unit::Bytes,
+            self.body_bytes.clone(),
+        );
+        registry.register("limit_hits", "How often a limit was come to", self.limits.clone());
+        for limit in Limit::ALL {
+            // There from the beginning, so that the first time is seen as a rise.
+            drop(self.limits.get_or_create(&LimitLabels { limit }));
+        }
+    }
+
     /// A limit was come to.
     pub fn bit(&self, limit: Limit) {
         self.limits.get_or_create(&LimitLabels { limit }).inc();

@@ -148,7 +148,7 @@ pub struct UnitOfWork<T> {
     /// How many those have of which it was asked, with what was added since.
     holding: BTreeMap<Arc<str>, u64>,
     /// Whose holds are new or last longer, and which have ended, as far as that is not yet in the store.
-    unnoted_holds: BTreeMap<(Sku, LineKey), Option<HeldFor>>,
+    unnoted_holds: BTreeMap<(Sku, LineKey), HoldNote>,
     changed: bool,
 }
 
@@ -507,8 +507,8 @@ impl<T: Transaction> UnitOfWork<T> {
             let (mut holds, mut ended) = (Vec::new(), Vec::new());
             for (line, noted) in std::mem::take(&mut self.unnoted_holds) {
                 match noted {
-                    Some(hold) => holds.push(hold),
-                    None => ended.push(line),
+                    HoldNote::Held(hold) => holds.push(hold),
+                    HoldNote::Ended => ended.push(line),
                 }
             }
             self.tx.note_holds(&holds, &ended).await?;
@@ -546,8 +546,14 @@ impl<T: Transaction> UnitOfWork<T> {
     }
 }
 
-/// What an event makes of a line's hold as far as whose it is: `Some(None)`: it has ended. `None`: nothing new.
-fn hold_noted(tracked: &Tracked, event: &Event, actor: &Arc<str>) -> Option<Option<HeldFor>> {
+/// What is to be noted of a line's hold, as far as whose it is.
+enum HoldNote {
+    Held(HeldFor),
+    Ended,
+}
+
+/// What an event makes of a line's hold; `None`: nothing new.
+fn hold_noted(tracked: &Tracked, event: &Event, actor: &Arc<str>) -> Option<HoldNote> {
     let product = &tracked.product;
     let until = |line: &LineKey| product.line(line).and_then(|line| line.hold);
     match event {
@@ -556,12 +562,12 @@ fn hold_noted(tracked: &Tracked, event: &Event, actor: &Arc<str>) -> Option<Opti
         Event::Held { line, .. } | Event::HoldExtended { line, .. } => {
             let until = until(line)?;
             let hold = || HeldFor { sku: product.sku().clone(), line: line.clone(), holder: actor.clone(), until };
-            is_by_key(actor).then(|| Some(hold()))
+            is_by_key(actor).then(|| HoldNote::Held(hold()))
         }
         Event::HoldExpired { line, .. }
         | Event::HoldLost { line, .. }
         | Event::Allocated { line, held: true, .. }
-        | Event::Deallocated { line, held: true, .. } => until(line).is_none().then_some(None),
+        | Event::Deallocated { line, held: true, .. } => until(line).is_none().then_some(HoldNote::Ended),
         _ => None,
     }
 }

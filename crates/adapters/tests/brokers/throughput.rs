@@ -51,7 +51,7 @@ async fn nats_takes_ten_thousand_events_a_second() {
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn rabbitmq_takes_ten_thousand_events_a_second() {
-    let broker = Rabbit::start().await;
+    let broker = Rabbit::quorum().await;
     let publisher = RabbitPublisher::new(&url(&broker), "allocation.events", Unrouted::Wait, Metrics::new());
     measure(&publisher, 10_000).await;
 }

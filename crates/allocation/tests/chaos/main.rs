@@ -84,8 +84,6 @@ async fn go_through(on: On, over: Over, blows: Vec<Blow>, commands: usize) -> Ta
     let broker: Box<dyn allocation_testing::brokers::Broker> = match over {
         Over::Redis => Box::new(RedisStreams::start().await),
         Over::Nats => Box::new(Nats::start().await),
-        // A kind of queue each.
-        Over::Rabbit if on == On::Sqlite => Box::new(Rabbit::classic().await),
         Over::Rabbit => Box::new(Rabbit::start().await),
     };
     let mut world = World::new(on, broker).await;

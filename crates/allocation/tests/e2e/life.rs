@@ -135,7 +135,7 @@ async fn who_says_nothing_does_not_hold_it_up() {
     let store = Store::new(On::Sqlite).await.with("HEAD_SECONDS", "300").with("STOP_NOTICE_SECONDS", "20");
     let service = store.serve().await;
     let address = service.program.address();
-    let mut silent = vec![Raw::to(address).await, Raw::http2(address).await, Raw::to(address).await];
+    let mut silent = [Raw::to(address).await, Raw::http2(address).await, Raw::to(address).await];
     silent[2].send("GET /healthz HTT").await;
     eventually("all to be there", async || (service.metric("allocation_connections").await == 4).then_some(())).await;
     // Somebody at a terminal does not wait for a balancer either.

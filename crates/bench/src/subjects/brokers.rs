@@ -63,7 +63,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
 async fn start(name: &str) -> Box<dyn Broker> {
     match name {
         "NATS" => Box::new(Nats::start().await),
-        "RabbitMQ" => Box::new(Rabbit::start().await),
+        "RabbitMQ" => Box::new(Rabbit::quorum().await),
         _ => Box::new(RedisStreams::start().await),
     }
 }

@@ -170,7 +170,7 @@ impl Gate {
             Reading { gate: self, kept: Counted::new(&self.metrics.body_bytes), first: Bytes::new(), all: Vec::new() };
         let mut chunks = body.into_data_stream();
         // Nearly always all of it has come with the head.
-        if let Some(all) = reading.to_the_end(&mut chunks).now_or_never() {
+        if let Some(all) = reading.read_all(&mut chunks).now_or_never() {
             return all;
         }
         let busy = || Problem::overloaded("too many requests are being sent");
@@ -180,7 +180,7 @@ impl Gate {
         }
         // Whoever is slow keeps nobody else from being handled.
         let aside = Aside::step(&self.metrics.in_flight);
-        let all = tokio::time::timeout(self.limits.body, reading.to_the_end(&mut chunks)).await;
+        let all = tokio::time::timeout(self.limits.body, reading.read_all(&mut chunks)).await;
         drop(aside);
         let all = all.map_err(|_| self.refuse(Limit::body_seconds, body_too_slow(self.limits.body)))??;
         if usize::try_from(self.metrics.in_flight.get()).is_ok_and(|all| all > self.limits.in_flight) {
@@ -219,7 +219,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Goes on from where it was. It may be dropped at any time, and asked again.
-    async fn to_the_end(&mut self, chunks: &mut BodyDataStream) -> Result<Bytes, Problem> {
+    async fn read_all(&mut self, chunks: &mut BodyDataStream) -> Result<Bytes, Problem> {
         let limits = &self.gate.limits;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| Problem::malformed(format!("the body can't be read: {error}")))?;

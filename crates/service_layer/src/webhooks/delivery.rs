@@ -165,10 +165,10 @@ impl Delivery {
         let mut news = self.feed.news();
         while !stop.is_cancelled() {
             changes.mark_unchanged();
-            let step = self.step_until(id, stop).await;
+            let done = self.step_until(id, stop).await;
             // Whatever it waits for, a change goes before.
             let waited = async {
-                match step {
+                match done {
                     Ok(Step::Delivered(_)) => {}
                     Ok(Step::UpToDate(position)) => news.after(position).await,
                     Ok(Step::Later(pause)) => tokio::time::sleep(pause).await,

@@ -39,14 +39,14 @@ struct Live {
 }
 
 impl Rabbit {
-    /// Starts one in which ours is a quorum queue: the kind that `RabbitMQ` advises for what must not be lost.
+    /// Starts one in which ours is a classic queue: the kind that one gets who asks for none.
     pub async fn start() -> Self {
-        Self::with("quorum").await
+        Self::with("classic").await
     }
 
-    /// Starts one in which ours is a classic queue: the kind that one gets who asks for none.
-    pub async fn classic() -> Self {
-        Self::with("classic").await
+    /// Starts one in which ours is a quorum queue: the kind that `RabbitMQ` advises for what must not be lost.
+    pub async fn quorum() -> Self {
+        Self::with("quorum").await
     }
 
     async fn with(kind: &'static str) -> Self {
