@@ -105,8 +105,8 @@ impl RabbitPublisher {
         let mut publications: Vec<_> = publications.collect();
         let answers = async {
             // A publication ends when the connection's thread has written it. Waited for one by one, each costs a write of its own and two switches
-            // between threads; so all are begun, in order, before the first is waited for, and a page is a few writes. It saves 20 ms for each 1,000
-            // events: a quorum queue takes 29,000 events/s instead of 20,000.
+            // between threads; so all are begun, in order, before the first is waited for, and a page is a few writes. A page of 1,000 is handed over in 6 ms
+            // instead of 25. Where nobody consumes meanwhile, a quorum queue takes 29,000 events/s so instead of 20,000; else the broker is what takes the time.
             for publication in &mut publications {
                 let _ = poll!(publication.as_mut());
             }
