@@ -36,9 +36,9 @@ year: ## Replay a year in the life of a warehouse, and print it month by month
 	$(SERVERS) $(CARGO) test --package allocation-adapters --test stores a_year -- --nocapture
 
 soak: export SOAK = 100
-soak: ## A hundred times the random histories that CI tries, and a minute of contention; takes more than an hour
+soak: ## A hundred times the random histories that CI tries, a minute of contention, and ten thousand clients that hang up; takes more than an hour
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
-	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e contention
+	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e -- contention hang_up
 
 chaos: export CHAOS = 20
 chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, and print what was done; takes a quarter of an hour

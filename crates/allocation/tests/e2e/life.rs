@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use allocation_adapters::system::SystemClock;
 use allocation_service_layer::ports::clock::Clock;
+use allocation_testing::brokers::{Broker, RedisStreams};
 use allocation_testing::eventually;
 use allocation_testing::program::Program;
 use allocation_testing::servers::{PostgresServer, RedisServer};
@@ -163,8 +164,11 @@ const SOON: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_told_and_is_used_again_as_soon_as_it_is_back() {
-    let mut server = PostgresServer::start_durable();
-    let store = Store::at(server.database().await, tempfile::tempdir().unwrap());
+    let (mut server, mut broker) = (PostgresServer::start_durable(), RedisStreams::start().await);
+    let mut store = Store::at(server.database().await, tempfile::tempdir().unwrap());
+    for (name, value) in broker.environment() {
+        store = store.with(&name, &value);
+    }
     let service = store.serve().await;
     service.batch("LAMP", "b", json!({"qty": 100})).await;
     for round in 0..2 {
@@ -186,13 +190,26 @@ async fn a_database_that_is_away_is_told_and_is_used_again_as_soon_as_it_is_back
             }
         };
         away.await;
+        let message = json!({
+            "specversion": "1.0", "id": order, "source": "/shop", "type": "allocation.command.allocate.v1",
+            "data": {"order_id": format!("m{round}"), "lines": [{"sku": "LAMP", "qty": 1}]}
+        });
+        assert!(broker.send(&[message.to_string()]).await);
         server.bring_back().await;
+        let clock = SystemClock::new();
         let took = time_until_promised(&service, &order).await;
         assert!(took < SOON, "it took {took:?}");
         service.get("/readyz").await.expect(200);
+        // What came as a message meanwhile has its effect as well.
+        eventually("the message's effect", async || {
+            (service.get(&format!("/v1/orders/m{round}")).await.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        let took = clock.monotonic();
+        assert!(took < SOON, "it took {took:?}");
     }
     // Events that were stored meanwhile have their places.
-    service.feed(3).await;
+    service.feed(5).await;
     store.assert_balanced().await;
     assert_eq!(service.program.stop().await, Some(0));
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::support::{On, Service, Store, on_both_stores};
 
@@ -24,6 +25,7 @@ on_both_stores!(
     what_is_no_webhook_is_refused,
     nothing_is_sent_inside_unless_it_is_allowed,
     of_two_copies_one_delivers,
+    what_is_on_its_way_to_a_receiver_is_waited_for_when_the_service_stops,
 );
 
 /// Requests in the order they came.
@@ -35,16 +37,23 @@ struct Receiver {
     url: String,
     requests: Requests,
     answers: Arc<Mutex<VecDeque<u16>>>,
+    /// Whether it keeps its senders waiting.
+    held: Arc<watch::Sender<bool>>,
 }
 
 impl Receiver {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let receiver = Self { url, requests: Arc::default(), answers: Arc::default() };
+        let receiver = Self { url, requests: Arc::default(), answers: Arc::default(), held: Arc::default() };
         let router = Router::new().route("/hook", post(receive)).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         receiver
+    }
+
+    /// Has it keep its senders waiting, or no longer.
+    fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     fn requests(&self) -> Vec<(HeaderMap, String)> {
@@ -65,6 +74,7 @@ impl Receiver {
 /// Answers 200 unless told otherwise.
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: String) -> StatusCode {
     receiver.requests.lock().unwrap().push((headers, body));
+    receiver.held.subscribe().wait_for(|held| !held).await.unwrap();
     let answer = receiver.answers.lock().unwrap().pop_front().unwrap_or(200);
     StatusCode::from_u16(answer).unwrap()
 }
@@ -283,6 +293,29 @@ async fn of_two_copies_one_delivers(on: On) {
     assert_eq!(stopped.expect("well before work in flight is given up"), Some(0));
     other.order("last", &[("LAMP", 1)]).await.expect(201);
     receiver.got(41).await;
+}
+
+/// Else it would come twice.
+async fn what_is_on_its_way_to_a_receiver_is_waited_for_when_the_service_stops(on: On) {
+    let (store, service) = service(on).await;
+    let receiver = Receiver::start().await;
+    service.batch("LAMP", "b", json!({"qty": 1_000})).await;
+    register(&service, json!({"url": receiver.url, "types": ["line_allocated"]})).await;
+    receiver.hold(true);
+    for n in 0..3 {
+        service.order(&format!("o{n}"), &[("LAMP", 1)]).await.expect(201);
+    }
+    receiver.got(1).await;
+    service.program.signal("TERM").await;
+    eventually("it to be stopping", async || service.program.log().contains(" stopping").then_some(())).await;
+    receiver.hold(false);
+    let stopped = tokio::time::timeout(Duration::from_secs(15), service.program.ended()).await;
+    assert_eq!(stopped.expect("it ends once there is an answer").status.code(), Some(0));
+    assert_eq!(receiver.requests().len(), 1, "no other was begun");
+    let service = store.serve().await;
+    let orders: Vec<_> = receiver.got(3).await.iter().map(|event| event["data"]["order_id"].clone()).collect();
+    assert_eq!(orders, [json!("o0"), json!("o1"), json!("o2")]);
+    drop(service);
 }
 
 /// As slim containers are.

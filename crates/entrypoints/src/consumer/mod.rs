@@ -127,19 +127,19 @@ fn effect(verdict: Option<Result<Verdict, HandlerError>>) -> Result<(), Trouble>
 impl Consumer {
     /// Consumes from a source until told to stop, whenever this process has the right to.
     pub async fn run(&self, source: &dyn Source, stop: &CancellationToken) {
-        let (task, mut pause) = (format!("consume:{}", source.name()), PAUSE);
+        let task = format!("consume:{}", source.name());
         while !stop.is_cancelled() {
-            match self.log.lease(&task, &self.holder, LEASE).await {
+            let pause = match self.log.lease(&task, &self.holder, LEASE).await {
                 Ok(true) => {
-                    pause = PAUSE;
                     self.lead(source, &task, stop).await;
+                    PAUSE
                 }
-                Ok(false) => pause = LEASE / 3,
+                Ok(false) => LEASE / 3,
                 Err(error) => {
                     tracing::warn!(source = source.name(), %error, "the consumer can't reach the store; trying again");
-                    pause = (pause * 2).min(LEASE);
+                    PAUSE
                 }
-            }
+            };
             let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         let _ = self.log.release(&task, &self.holder).await;

@@ -178,7 +178,8 @@ pub(super) fn order(about: &Names, lines: Vec<LineView>) -> Order {
 /// Promises the lines named.
 ///
 /// Other lines of the order are left alone. The same request again is answered with the present state and has no effect. Checked in
-/// this order: invalid values (422), unknown SKU (422), another quantity or a cancelled line (409), not enough stock or room in the queue (409).
+/// this order: invalid values (422), unknown SKU (422), another quantity or a cancelled line (409), not enough stock or room in the queue (409), too many holds with
+/// this key (409).
 #[utoipa::path(
     put, path = "/v1/orders/{order_id}", tag = "orders",
     params(("order_id" = String, Path, description = "The order")),
@@ -186,7 +187,7 @@ pub(super) fn order(about: &Names, lines: Vec<LineView>) -> Order {
     responses(
         (status = 200, description = "All lines were known", body = Order),
         (status = 201, description = "At least one line is new", body = Order),
-        (status = 409, description = "Another quantity, a cancelled line, not enough stock, or too much waits", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another quantity, a cancelled line, not enough stock, too much waits, or too many holds", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values or unknown SKU", body = Problem, content_type = "application/problem+json"),
         BodyProblems
     )

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -127,7 +127,8 @@ impl Server {
         let place = Place::take(&self.metrics);
         if place.before >= self.limits.connections {
             self.metrics.bit(Limit::connections);
-            let _ = stream.try_write(self.too_many.as_bytes());
+            // It fits into the system's memory, so this does not wait.
+            let _ = stream.into_std().and_then(|mut stream| stream.write(self.too_many.as_bytes()));
             return;
         }
         // An answer is one small packet; waiting to fill it would only make it late.
