@@ -7,12 +7,12 @@ use allocation_service_layer::ports::event_publisher::EventPublisher;
 use allocation_service_layer::relay::Sink;
 use allocation_service_layer::wire;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::Failure;
 use crate::bootstrap::Store;
 use crate::config::Config;
 use crate::serve::configured_sinks;
+use crate::when::instant;
 
 /// How many events are read and published in one go.
 const PAGE: usize = 1_000;
@@ -33,8 +33,7 @@ impl std::str::FromStr for Bound {
         if let Ok(position) = text.parse() {
             return Ok(Self::Position(position));
         }
-        let instant = OffsetDateTime::parse(text, &Rfc3339).map(Self::Instant);
-        instant.map_err(|_| "must be a position, or an instant such as 2011-01-02T03:04:05Z".into())
+        instant(text, "a position").map(Self::Instant)
     }
 }
 

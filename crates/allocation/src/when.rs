@@ -21,9 +21,14 @@ impl std::str::FromStr for When {
         if let Ok(days) = text.parse() {
             return Ok(Self::Days(days));
         }
-        let instant = OffsetDateTime::parse(text, &Rfc3339).map(Self::Instant);
-        instant.map_err(|_| "must be a number of days, or an instant such as 2011-01-02T03:04:05Z".into())
+        instant(text, "a number of days").map(Self::Instant)
     }
+}
+
+/// An instant; `or` is what else the text might have been.
+pub(crate) fn instant(text: &str, or: &str) -> Result<OffsetDateTime, String> {
+    let instant = OffsetDateTime::parse(text, &Rfc3339);
+    instant.map_err(|_| format!("must be {or}, or an instant such as 2011-01-02T03:04:05Z"))
 }
 
 impl When {

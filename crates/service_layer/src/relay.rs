@@ -28,8 +28,8 @@ const POLL: Duration = Duration::from_millis(200);
 const GATHER: Duration = Duration::from_millis(10);
 /// How long a lease lasts; renewed every third of it.
 const LEASE: Duration = Duration::from_secs(6);
-/// Pauses after failures grow up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pauses after failures grow up to this: what was away is used again within two seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A mail about the same SKU goes out at most this often.
 const MAIL_EVERY: time::Duration = time::Duration::HOUR;
 
@@ -106,20 +106,22 @@ impl Relay {
         let _ = self.log.release(TASK, &self.holder).await;
     }
 
-    /// Works as long as the lease can be kept.
+    /// Works as long as the lease can be kept. Told to stop, it ends the page at hand; another copy that has the lease by then is not got in the way of.
     async fn lead(&self, committed: watch::Receiver<()>, stop: &CancellationToken) {
-        let stop = stop.child_token();
+        let (stop, lost) = (stop.child_token(), CancellationToken::new());
         let (numbered, news) = watch::channel(());
         let mut tasks = tokio::task::JoinSet::new();
         for sink in &self.sinks {
-            let (relay, sink, news, stop) = (self.clone(), sink.clone(), news.clone(), stop.clone());
-            tasks.spawn(async move { relay.feed(&sink, news, &stop).await });
+            let (relay, sink, news) = (self.clone(), sink.clone(), news.clone());
+            let (stop, lost) = (stop.clone(), lost.clone());
+            tasks.spawn(async move { relay.feed(&sink, news, &stop, &lost).await });
         }
         let (relay, token) = (self.clone(), stop.clone());
         tasks.spawn(async move { relay.number(committed, &numbered, &token).await });
         while stop.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_some() {
             if !matches!(self.log.lease(TASK, &self.holder, LEASE).await, Ok(true)) {
                 tracing::warn!("lost the relay's lease");
+                lost.cancel();
                 break;
             }
         }
@@ -162,12 +164,18 @@ impl Relay {
     }
 
     /// Feeds one sink.
-    async fn feed(&self, sink: &Sink, mut news: watch::Receiver<()>, stop: &CancellationToken) {
+    async fn feed(
+        &self,
+        sink: &Sink,
+        mut news: watch::Receiver<()>,
+        stop: &CancellationToken,
+        lost: &CancellationToken,
+    ) {
         let labels = SinkLabels { sink: sink.name() };
         let mut pause = POLL / 2;
         while !stop.is_cancelled() {
             news.mark_unchanged();
-            let Some(delivery) = stop.run_until_cancelled(self.step(sink)).await else { break };
+            let Some(delivery) = lost.run_until_cancelled(self.step(sink)).await else { break };
             match delivery {
                 Ok(0) => {
                     let _ = stop.run_until_cancelled(tokio::time::timeout(POLL, news.changed())).await;

@@ -1,6 +1,7 @@
 //! Fakes of the ports: a store in memory, a broker and a mail server that remember what they were given, and can fail when told to.
 
 mod api_keys;
+mod receivers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,16 +21,16 @@ use allocation_service_layer::ports::database::{
 };
 use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
 use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
-use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
-use allocation_service_layer::ports::notifications::Notifications;
 use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
-use allocation_service_layer::ports::webhooks::{Answer, SignedPost, Webhook, WebhookId, WebhookSender, Webhooks};
+use allocation_service_layer::ports::webhooks::{Webhook, WebhookId, Webhooks};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::names_batch;
 use async_trait::async_trait;
 use time::{Date, OffsetDateTime};
 use tokio::sync::OwnedMutexGuard;
+
+pub use self::receivers::{FakeNotifications, FakePublisher, FakeReceivers};
 
 /// A store in memory: one transaction at a time, on a copy that a commit puts in the original's place.
 #[derive(Clone)]
@@ -57,6 +58,15 @@ struct State {
     holders: BTreeMap<(Sku, LineKey), (Arc<str>, OffsetDateTime)>,
     webhooks: BTreeMap<WebhookId, Webhook>,
     api_keys: Vec<ApiKey>,
+}
+
+impl State {
+    /// Products of which something is due.
+    fn due(&self, now: OffsetDateTime, time_zones: &TimeZones) -> impl Iterator<Item = Sku> {
+        let today = time_zones.calendar(now).latest();
+        let due = move |row: &&Row| row.due(now, today).next().is_some() || row.expires(today);
+        self.products.values().filter(due).map(|row| row.head.sku.clone())
+    }
 }
 
 #[derive(Clone)]
@@ -454,26 +464,20 @@ impl Reader for FakeDatabase {
     }
 
     async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)> {
-        let due = self.due(Among::Ordered(order_id), time_zones).await?;
-        let state = self.state.lock().await;
+        let (now, state) = (self.clock.now(), self.state.lock().await);
+        let of_order = |stored: &StoredLine| stored.line.key.order_id == *order_id;
         let lines = state.products.values().flat_map(|row| row.lines.values().map(move |line| row.stored(line)));
-        Ok((lines.filter(|stored| stored.line.key.order_id == *order_id).collect(), due))
+        let lines: Vec<StoredLine> = lines.filter(of_order).collect();
+        let skus = state.due(now, time_zones).filter(|sku| lines.iter().any(|stored| stored.sku == *sku)).collect();
+        Ok((lines, Due { now, skus }))
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
-        let today = time_zones.calendar(now).latest();
-        let due = |row: &&Row| row.due(now, today).next().is_some() || row.expires(today);
-        let due = state.products.values().filter(due);
-        let sku = |row: &Row| row.head.sku.clone();
+        let due = state.due(now, time_zones);
         let skus = match among {
-            Among::These(skus) => due.map(sku).filter(|sku| skus.contains(sku)).collect(),
-            Among::Ordered(order_id) => {
-                due.filter(|row| row.lines.values().any(|line| line.key.order_id == *order_id)).map(sku).collect()
-            }
-            Among::After(after, limit) => {
-                due.map(sku).filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect()
-            }
+            Among::These(skus) => due.filter(|sku| skus.contains(sku)).collect(),
+            Among::After(after, limit) => due.filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect(),
         };
         Ok(Due { now, skus })
     }
@@ -666,121 +670,5 @@ impl Webhooks for FakeDatabase {
         let mut state = self.state.lock().await;
         state.sinks.remove(&id.sink());
         Ok(state.webhooks.remove(&id).is_some())
-    }
-}
-
-/// Receivers of webhooks that remember what they were sent, and answer as they are told.
-#[derive(Default)]
-pub struct FakeReceivers {
-    sent: Mutex<Vec<SignedPost>>,
-    answers: Mutex<BTreeMap<String, Answer>>,
-}
-
-impl FakeReceivers {
-    /// What a URL answers from now on; 200 unless said.
-    pub fn answer(&self, url: &str, status: u16, retry_after: Option<Duration>) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.insert(url.to_owned(), Answer { status, retry_after });
-    }
-
-    /// What was sent to a URL.
-    pub fn sent(&self, url: &str) -> Vec<SignedPost> {
-        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.iter().filter(|post| post.url == url).cloned().collect()
-    }
-}
-
-#[async_trait]
-impl WebhookSender for FakeReceivers {
-    fn admit(&self, url: &str) -> Result<String, String> {
-        if url.starts_with("https://") { Ok(url.to_owned()) } else { Err("must be a URL of https".into()) }
-    }
-
-    async fn send(&self, post: &SignedPost) -> Result<Answer, DeliveryError> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(post.clone());
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        match answers.get(&post.url) {
-            // Nobody is there.
-            Some(Answer { status: 0, .. }) => Err(DeliveryError("told to fail".into())),
-            Some(answer) => Ok(*answer),
-            None => Ok(Answer { status: 200, retry_after: None }),
-        }
-    }
-}
-
-/// A broker that remembers, and fails when told to.
-#[derive(Default)]
-pub struct FakePublisher {
-    published: Mutex<Vec<FeedEvent>>,
-    failures: Mutex<usize>,
-    hung: Mutex<bool>,
-}
-
-impl FakePublisher {
-    /// From now on it never answers, or does again.
-    pub fn hang(&self, hung: bool) {
-        *self.hung.lock().unwrap_or_else(PoisonError::into_inner) = hung;
-    }
-
-    /// The next so many attempts fail.
-    pub fn fail(&self, times: usize) {
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = times;
-    }
-
-    /// What was published.
-    pub fn published(&self) -> Vec<FeedEvent> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-#[async_trait]
-impl EventPublisher for FakePublisher {
-    fn name(&self) -> &'static str {
-        "fake"
-    }
-
-    async fn publish(&self, events: &[FeedEvent]) -> Result<(), DeliveryError> {
-        if *self.hung.lock().unwrap_or_else(PoisonError::into_inner) {
-            std::future::pending::<()>().await;
-        }
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failures > 0 {
-            *failures -= 1;
-            return Err(DeliveryError("told to fail".into()));
-        }
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(events);
-        Ok(())
-    }
-}
-
-/// A mail server that remembers, and fails when told to.
-#[derive(Default)]
-pub struct FakeNotifications {
-    sent: Mutex<Vec<String>>,
-    failures: Mutex<usize>,
-}
-
-impl FakeNotifications {
-    /// The next so many attempts fail.
-    pub fn fail(&self, times: usize) {
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = times;
-    }
-
-    /// Subjects of what was sent.
-    pub fn sent(&self) -> Vec<String> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-#[async_trait]
-impl Notifications for FakeNotifications {
-    async fn send(&self, subject: &str, _text: &str) -> Result<(), DeliveryError> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failures > 0 {
-            *failures -= 1;
-            return Err(DeliveryError("told to fail".into()));
-        }
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(subject.to_owned());
-        Ok(())
     }
 }

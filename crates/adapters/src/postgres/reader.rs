@@ -24,6 +24,35 @@ use super::{
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
 
+/// The time together with the products that a query finds: it comes even when nothing is due.
+fn due_sql(query: &str) -> String {
+    format!(
+        "SELECT n.now, d.sku FROM (
+             SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, coalesce($2, (now AT TIME ZONE 'UTC')::date) AS today
+             FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
+         LEFT JOIN LATERAL ({query}) d ON true ORDER BY 2"
+    )
+}
+
+/// Those of these of which something is due.
+fn due_among(skus: &str) -> String {
+    format!(
+        "SELECT k.sku FROM ({skus}) k(sku)
+         WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until IS NOT NULL AND l.held_until <= n.micros)
+            OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on IS NOT NULL AND l.spoils_on <= n.today)
+            OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
+                       AND b.expires_on IS NOT NULL AND b.expires_on < n.today)"
+    )
+}
+
+/// Those of all after `$3`, at most `$4`, of which something is due.
+const DUE_AFTER: &str = "SELECT sku FROM (
+        SELECT l.sku FROM lines l WHERE l.held_until IS NOT NULL AND l.held_until <= n.micros
+        UNION SELECT l.sku FROM lines l WHERE l.spoils_on IS NOT NULL AND l.spoils_on <= n.today
+        UNION SELECT b.sku FROM batches b WHERE b.expires_on IS NOT NULL AND b.expires_on < n.today AND b.is_open AND NOT b.expired
+        OFFSET 0) a
+    WHERE sku > $3 ORDER BY sku LIMIT $4";
+
 impl PostgresDatabase {
     pub(super) async fn clock(&self) -> StoreResult<OffsetDateTime> {
         if let Some(clock) = &self.options.clock {
@@ -39,10 +68,11 @@ impl PostgresDatabase {
         if known { Ok(Some(self.clock().await?)) } else { Ok(None) }
     }
 
-    /// What is due by then, or by now.
-    async fn due_by(
+    /// What a query gives of what is due by then, or by now. It finds the instant in `n.micros` and the day in `n.today`; `params` are from `$3` on.
+    async fn read_due(
         client: &Object,
-        among: Among<'_>,
+        query: &str,
+        params: &[&(dyn ToSql + Sync)],
         now: Option<OffsetDateTime>,
         time_zones: &TimeZones,
     ) -> StoreResult<Due> {
@@ -52,42 +82,8 @@ impl PostgresDatabase {
             let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
             Ok((get::<OffsetDateTime>(row, 0)?, sku))
         };
-        // The time comes even when nothing is due.
-        let from = |due: &str| {
-            format!(
-                "SELECT n.now, d.sku FROM (
-                     SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS micros, coalesce($2, (now AT TIME ZONE 'UTC')::date) AS today
-                     FROM (SELECT coalesce($1, clock_timestamp()) AS now) c OFFSET 0) n
-                 LEFT JOIN LATERAL ({due}) d ON true ORDER BY 2"
-            )
-        };
-        let of = |skus: &str| {
-            from(&format!(
-                "SELECT k.sku FROM ({skus}) k(sku)
-                 WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until IS NOT NULL AND l.held_until <= n.micros)
-                    OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on IS NOT NULL AND l.spoils_on <= n.today)
-                    OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
-                               AND b.expires_on IS NOT NULL AND b.expires_on < n.today)"
-            ))
-        };
-        let found = match among {
-            Among::These(skus) => {
-                let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-                all(client, &of("SELECT unnest($3::text[])"), &[&now, &today, &skus], read).await?
-            }
-            Among::Ordered(order_id) => {
-                let skus = of("SELECT DISTINCT l.sku FROM lines l WHERE l.order_id = $3");
-                all(client, &skus, &[&now, &today, &order_id.as_str()], read).await?
-            }
-            Among::After(after, limit) => {
-                let skus = "SELECT sku FROM (SELECT l.sku FROM lines l WHERE l.held_until IS NOT NULL AND l.held_until <= n.micros
-                    UNION SELECT l.sku FROM lines l WHERE l.spoils_on IS NOT NULL AND l.spoils_on <= n.today
-                    UNION SELECT b.sku FROM batches b WHERE b.expires_on IS NOT NULL AND b.expires_on < n.today AND b.is_open AND NOT b.expired
-                    OFFSET 0) a WHERE sku > $3 ORDER BY sku LIMIT $4";
-                let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
-                all(client, &from(skus), &[&now, &today, &after, &limit], read).await?
-            }
-        };
+        let by: [&(dyn ToSql + Sync); 2] = [&now, &today];
+        let found = all(client, &due_sql(query), &[&by, params].concat(), read).await?;
         let now =
             found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
         Ok(Due { now, skus: found.into_iter().filter_map(|(_, sku)| sku).collect() })
@@ -350,16 +346,28 @@ impl Reader for PostgresDatabase {
 
     async fn order(&self, order_id: &OrderId, time_zones: &TimeZones) -> StoreResult<(Vec<StoredLine>, Due)> {
         let sql = format!("SELECT {LINE}, {WITH_BATCH} WHERE l.order_id = $1 ORDER BY l.sku, l.line");
+        let due = due_among("SELECT DISTINCT l.sku FROM lines l WHERE l.order_id = $3");
         let (now, client) = (self.now_apart(time_zones).await?, self.client().await?);
-        // On one connection, one behind the other: saves a round trip.
+        // On one connection, one behind the other: saves a round trip. What has been prepared is sent at once, so this goes first.
+        client.prepare_cached(&due_sql(&due)).await.map_err(store_error)?;
         let order: &[&(dyn ToSql + Sync)] = &[&order_id.as_str()];
-        let due = Self::due_by(&client, Among::Ordered(order_id), now, time_zones);
+        let due = Self::read_due(&client, &due, order, now, time_zones);
         let (due, lines) = try_join(due, Self::read_lines_with(&client, &sql, order, |_| Ok(()))).await?;
         Ok((lines.into_iter().map(|(line, ())| line).collect(), due))
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
-        Self::due_by(&self.client().await?, among, self.now_apart(time_zones).await?, time_zones).await
+        let (now, client) = (self.now_apart(time_zones).await?, self.client().await?);
+        match among {
+            Among::These(skus) => {
+                let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+                Self::read_due(&client, &due_among("SELECT unnest($3::text[])"), &[&skus], now, time_zones).await
+            }
+            Among::After(after, limit) => {
+                let (after, limit) = (after.map_or("", Sku::as_str), number(limit as u64));
+                Self::read_due(&client, DUE_AFTER, &[&after, &limit], now, time_zones).await
+            }
+        }
     }
 
     async fn span(&self, sku: &Sku, batch: Option<&BatchRef>) -> StoreResult<Option<Span>> {

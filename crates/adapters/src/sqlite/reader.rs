@@ -157,7 +157,6 @@ impl Reader for SqliteDatabase {
         let by = By::now(self, time_zones);
         let mut skus: Vec<Sku> = match among {
             Among::These(skus) => skus.to_vec(),
-            Among::Ordered(order_id) => return Ok(self.order(order_id, time_zones).await?.1),
             Among::After(after, limit) => {
                 let after = after.map_or(String::new(), ToString::to_string);
                 let sql = "SELECT sku FROM (

@@ -1,7 +1,6 @@
 //! Publishers on real brokers.
 
 mod stream;
-mod throughput;
 
 use allocation_service_layer::ports::event_log::FeedEvent;
 

@@ -73,8 +73,6 @@ pub struct Due {
 pub enum Among<'a> {
     /// Of these.
     These(&'a [Sku]),
-    /// Of those of which an order has lines.
-    Ordered(&'a OrderId),
     /// Of all after this one, at most so many.
     After(Option<&'a Sku>, usize),
 }
