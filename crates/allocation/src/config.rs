@@ -65,6 +65,15 @@ pub(crate) struct Stopping {
     pub(crate) most: Duration,
 }
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object each.
+    Json,
+}
+
 /// Who may use the web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -132,7 +141,9 @@ pub(crate) struct Config {
     pub(crate) keep_events: Option<Duration>,
     pub(crate) begin: Begins,
     pub(crate) usual: Usual,
+    /// What is logged.
     pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
     given: BTreeMap<&'static str, String>,
 }
 
@@ -226,6 +237,11 @@ impl Config {
             },
             begin: values.begins()?,
             log: values.text("LOG").to_owned(),
+            log_format: match values.text("LOG_FORMAT") {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err(BadVariable::new("LOG_FORMAT", "must be text or json")),
+            },
             given: values.0,
         })
     }

@@ -15,6 +15,7 @@ use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
 use allocation_entrypoints::web::{self, ConnectionLimits, Server, WebParts};
 use allocation_service_layer::access::Access;
+use allocation_service_layer::census::Census;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::StoreResult;
@@ -81,6 +82,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             keep_keys: config.keep_keys,
         };
         life.until_stop(async move |stop| sweeper.run(stop).await);
+        let census = Census { reader: store.reader(), metrics: store.ambient.metrics.clone() };
+        life.until_stop(async move |stop| census.run(stop).await);
     }
     if let Some(age) = config.keep_events.filter(|_| parts.web || parts.relay) {
         let archivist = store.archivist();

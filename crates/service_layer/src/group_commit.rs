@@ -111,6 +111,10 @@ impl<D: Database> Lane<D> {
             let metrics = self.bus.metrics();
             metrics.waiting.dec_by(jobs.len().try_into().unwrap_or(i64::MAX));
             let now = self.bus.clock().monotonic();
+            // The one that has waited longest: to look at each would cost more than it tells.
+            if let Some(since) = jobs.iter().find_map(|job: &Job| job.since) {
+                metrics.wait_seconds.observe(now.saturating_sub(since).as_secs_f64());
+            }
             let (messages, answers): (Vec<Message>, Vec<_>) = jobs
                 .drain(..)
                 .filter_map(|job: Job| {

@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod archive;
+pub mod census;
 pub mod checkpoint;
 pub mod failpoints;
 pub mod feed;

@@ -224,7 +224,7 @@ impl<D: Database> MessageBus<D> {
             .await?;
         Failpoint::UnitLoaded.pass();
         let verdicts = handle_in(&mut uow, messages).await?;
-        let committed = uow.commit().await?;
+        let committed = self.commit(uow).await?;
         // About no product at all, a store need not have been asked for the time.
         if !committed.products.is_empty() {
             self.kept.read(committed.at, watch);
@@ -259,8 +259,15 @@ impl<D: Database> MessageBus<D> {
         if !verdicts.iter().all(Result::is_ok) || !uow.all_have_changed() {
             return Ok(None);
         }
-        self.note(uow.commit().await?);
+        self.note(self.commit(uow).await?);
         Ok(Some(verdicts))
+    }
+
+    async fn commit(&self, uow: UnitOfWork<D::Tx>) -> StoreResult<Committed> {
+        let started = self.clock.monotonic();
+        let committed = uow.commit().await?;
+        self.metrics.commit_seconds.observe(self.clock.monotonic().saturating_sub(started).as_secs_f64());
+        Ok(committed)
     }
 
     /// A unit of work has ended well.

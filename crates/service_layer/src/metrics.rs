@@ -40,6 +40,18 @@ pub struct Instruments {
     pub batch_size: Histogram,
     /// Seconds from the start of a unit of work to its end.
     pub unit_of_work_seconds: Histogram,
+    /// Seconds that a commit takes, with all writes that go with it.
+    pub commit_seconds: Histogram,
+    /// Seconds that a command has waited when its unit of work begins.
+    pub wait_seconds: Histogram,
+    /// Connections to the store that work.
+    pub store_connections_used: Gauge,
+    /// Connections to the store that somebody waits for.
+    pub store_connections_wanted: Gauge,
+    /// Units in stock, promised, and waited for, over all products, as of the last census.
+    pub units: Family<StockLabels, Gauge<u64, AtomicU64>>,
+    /// Batches in which more is promised than there is.
+    pub overpromised_batches: Gauge<u64, AtomicU64>,
     /// Commands refused because too many were waiting, or for too long.
     pub overloaded: Counter,
     /// Commands that wait for their unit of work.
@@ -82,6 +94,8 @@ pub struct Instruments {
     pub source_lag_seconds: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     /// HTTP answers, by route template and status.
     pub requests: Family<RequestLabels, Counter>,
+    /// Seconds from the head of a request to its answer, by route template.
+    pub request_seconds: Family<RouteLabels, Histogram>,
     /// Connections that are open.
     pub connections: Gauge,
     /// Requests that are being handled, without those that wait for their callers or for events.
@@ -115,6 +129,29 @@ pub enum Outcome {
     failed,
 }
 
+/// Labels of [`Instruments::units`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StockLabels {
+    /// Which.
+    pub state: UnitState,
+}
+
+/// What is counted of units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the derive makes label values of the names as they stand")]
+pub enum UnitState {
+    /// In open batches, on hand or expected; the next three are part of it.
+    stock,
+    /// Set aside.
+    quarantined,
+    /// Promised for a time.
+    held,
+    /// Promised.
+    allocated,
+    /// Waited for.
+    backordered,
+}
+
 /// Labels of what concerns a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SinkLabels {
@@ -132,12 +169,21 @@ pub struct SourceLabels {
 /// Labels of [`Instruments::requests`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// GET, PUT …
-    pub method: String,
+    /// GET, PUT …, or `other`.
+    pub method: &'static str,
     /// The route's template, never the path.
     pub route: String,
     /// The answer's status.
     pub status: u16,
+}
+
+/// Labels of [`Instruments::request_seconds`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
+    /// GET, PUT …, or `other`.
+    pub method: &'static str,
+    /// The route's template, never the path.
+    pub route: String,
 }
 
 /// Labels of [`Instruments::limits`].
@@ -219,6 +265,12 @@ impl Default for Instruments {
             retries: Counter::default(),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             unit_of_work_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            wait_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
+            store_connections_used: Gauge::default(),
+            store_connections_wanted: Gauge::default(),
+            units: Family::default(),
+            overpromised_batches: Gauge::default(),
             overloaded: Counter::default(),
             waiting: Gauge::default(),
             delivered: Family::default(),
@@ -240,68 +292,16 @@ impl Default for Instruments {
             source_lag: Family::default(),
             source_lag_seconds: Family::default(),
             requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 15))),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             slow_bodies: Gauge::default(),
             body_bytes: Gauge::default(),
             limits: Family::default(),
         };
-        let m = &metrics;
-        registry.register("commands", "Commands answered", m.commands.clone());
-        registry.register("commits", "Units of work that are on disk", m.commits.clone());
-        registry.register(
-            "units_of_work_from_memory",
-            "Units of work that loaded nothing, since their products were known from earlier ones",
-            m.from_memory.clone(),
-        );
-        registry.register("retries", "Units of work run again after a conflict", m.retries.clone());
-        registry.register("unit_of_work_commands", "Commands in one unit of work", m.batch_size.clone());
-        registry.register_with_unit(
-            "unit_of_work",
-            "Time from the start of a unit of work to its end",
-            Unit::Seconds,
-            m.unit_of_work_seconds.clone(),
-        );
-        registry.register("overloaded", "Commands refused because too many were waiting", m.overloaded.clone());
-        registry.register("commands_waiting", "Commands that wait for their unit of work", m.waiting.clone());
-        registry.register("events_delivered", "Events delivered to a sink", m.delivered.clone());
-        registry.register("delivery_failures", "Deliveries that are tried again", m.delivery_failures.clone());
-        registry.register("sink_lag_events", "Events that a sink has not seen yet", m.lag.clone());
-        registry.register_with_unit(
-            "sink_lag",
-            "Age of the oldest event that a sink has not seen yet",
-            Unit::Seconds,
-            m.lag_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "delivery",
-            "Age of the oldest event of a page when a sink had the page",
-            Unit::Seconds,
-            m.delivery_seconds.clone(),
-        );
-        registry.register("sink_full", "1 when a sink has no room for more events", m.full.clone());
-        registry.register("unrouted_events", "Events that no queue of a broker wanted", m.unrouted.clone());
-        registry.register("feed_readers", "Readers that wait for events", m.feed_readers.clone());
-        registry.register("webhooks_paused", "Webhooks whose receivers failed too long", m.webhooks_paused.clone());
-        registry.register("archived_events", "Events taken out of the log", m.archived.clone());
-        registry.register_with_unit(
-            "archive_held_back",
-            "For how long an event should have been archived that a sink has yet to see",
-            Unit::Seconds,
-            m.archive_held_back.clone(),
-        );
-        registry.register("dead_letters", "Messages that could not be used", m.dead_letters.clone());
-        registry.register("dead_letters_kept", "Dead letters that are kept", m.dead_letters_kept.clone());
-        registry.register("messages_consumed", "Messages that had their effect", m.consumed.clone());
-        registry.register("message_retries", "Messages that failed and were tried again", m.message_retries.clone());
-        registry.register("source_failures", "Breaks in consuming from a source", m.source_failures.clone());
-        registry.register("source_lag_messages", "Messages that wait at a source", m.source_lag.clone());
-        registry.register_with_unit(
-            "source_lag",
-            "Age of the oldest message at hand of a source",
-            Unit::Seconds,
-            m.source_lag_seconds.clone(),
-        );
+        metrics.register_work(&mut registry);
+        metrics.register_stock(&mut registry);
+        metrics.register_messages(&mut registry);
         metrics.register_web(&mut registry);
         metrics.registry = registry;
         metrics
@@ -309,9 +309,110 @@ impl Default for Instruments {
 }
 
 impl Instruments {
+    /// What is counted of commands and units of work.
+    fn register_work(&self, registry: &mut Registry) {
+        registry.register("commands", "Commands answered", self.commands.clone());
+        registry.register("commits", "Units of work that are on disk", self.commits.clone());
+        registry.register(
+            "units_of_work_from_memory",
+            "Units of work that loaded nothing, since their products were known from earlier ones",
+            self.from_memory.clone(),
+        );
+        registry.register("retries", "Units of work run again after a conflict", self.retries.clone());
+        registry.register("unit_of_work_commands", "Commands in one unit of work", self.batch_size.clone());
+        registry.register_with_unit(
+            "unit_of_work",
+            "Time from the start of a unit of work to its end",
+            Unit::Seconds,
+            self.unit_of_work_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "commit",
+            "Time that a commit takes, with all writes that go with it",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "command_wait",
+            "Time that a command has waited when its unit of work begins",
+            Unit::Seconds,
+            self.wait_seconds.clone(),
+        );
+        registry.register("overloaded", "Commands refused because too many were waiting", self.overloaded.clone());
+        registry.register("commands_waiting", "Commands that wait for their unit of work", self.waiting.clone());
+    }
+
+    /// What is counted of the store and what is in it.
+    fn register_stock(&self, registry: &mut Registry) {
+        registry.register(
+            "store_connections_used",
+            "Connections to the store that work",
+            self.store_connections_used.clone(),
+        );
+        registry.register(
+            "store_connections_wanted",
+            "Connections to the store that somebody waits for",
+            self.store_connections_wanted.clone(),
+        );
+        registry.register("units", "Units in stock, promised and waited for, over all products", self.units.clone());
+        registry.register(
+            "overpromised_batches",
+            "Batches in which more is promised than there is",
+            self.overpromised_batches.clone(),
+        );
+    }
+
+    /// What is counted of events that go out, and of messages that come in.
+    fn register_messages(&self, registry: &mut Registry) {
+        registry.register("events_delivered", "Events delivered to a sink", self.delivered.clone());
+        registry.register("delivery_failures", "Deliveries that are tried again", self.delivery_failures.clone());
+        registry.register("sink_lag_events", "Events that a sink has not seen yet", self.lag.clone());
+        registry.register_with_unit(
+            "sink_lag",
+            "Age of the oldest event that a sink has not seen yet",
+            Unit::Seconds,
+            self.lag_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "delivery",
+            "Age of the oldest event of a page when a sink had the page",
+            Unit::Seconds,
+            self.delivery_seconds.clone(),
+        );
+        registry.register("sink_full", "1 when a sink has no room for more events", self.full.clone());
+        registry.register("unrouted_events", "Events that no queue of a broker wanted", self.unrouted.clone());
+        registry.register("feed_readers", "Readers that wait for events", self.feed_readers.clone());
+        registry.register("webhooks_paused", "Webhooks whose receivers failed too long", self.webhooks_paused.clone());
+        registry.register("archived_events", "Events taken out of the log", self.archived.clone());
+        registry.register_with_unit(
+            "archive_held_back",
+            "For how long an event should have been archived that a sink has yet to see",
+            Unit::Seconds,
+            self.archive_held_back.clone(),
+        );
+        registry.register("dead_letters", "Messages that could not be used", self.dead_letters.clone());
+        registry.register("dead_letters_kept", "Dead letters that are kept", self.dead_letters_kept.clone());
+        registry.register("messages_consumed", "Messages that had their effect", self.consumed.clone());
+        registry.register("message_retries", "Messages that failed and were tried again", self.message_retries.clone());
+        registry.register("source_failures", "Breaks in consuming from a source", self.source_failures.clone());
+        registry.register("source_lag_messages", "Messages that wait at a source", self.source_lag.clone());
+        registry.register_with_unit(
+            "source_lag",
+            "Age of the oldest message at hand of a source",
+            Unit::Seconds,
+            self.source_lag_seconds.clone(),
+        );
+    }
+
     /// What is counted of the web API and its limits.
     fn register_web(&self, registry: &mut Registry) {
         registry.register("http_requests", "HTTP answers", self.requests.clone());
+        registry.register_with_unit(
+            "http_request",
+            "Time from the head of a request to its answer",
+            Unit::Seconds,
+            self.request_seconds.clone(),
+        );
         registry.register("connections", "Connections that are open", self.connections.clone());
         registry.register("requests_in_flight", "Requests that are being handled", self.in_flight.clone());
         registry.register("slow_bodies", "Bodies that are waited for", self.slow_bodies.clone());

@@ -22,7 +22,9 @@ use allocation_service_layer::ports::database::{
 use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
 use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
-use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
+use allocation_service_layer::ports::reader::{
+    Among, Connections, Due, LineFilter, Reader, Span, StockTotals, StoredLine, Whereabouts,
+};
 use allocation_service_layer::ports::webhooks::{Webhook, WebhookId, Webhooks};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::names_batch;
@@ -513,6 +515,28 @@ impl Reader for FakeDatabase {
         let state = self.state.lock().await;
         let has = state.products.iter().filter(|(_, row)| row.batches.contains_key(reference));
         Ok(has.map(|(sku, _)| sku.clone()).collect())
+    }
+
+    async fn totals(&self) -> StoreResult<StockTotals> {
+        let state = self.state.lock().await;
+        let mut totals = StockTotals::default();
+        for row in state.products.values() {
+            let product = row.product(self.clock.now(), Batch::is_open);
+            totals.backordered += product.backordered();
+            for batch in product.batches() {
+                totals.stock += batch.quantity.units();
+                totals.quarantined += batch.quarantined;
+                totals.held += batch.held;
+                totals.allocated += batch.allocated;
+                let promised = batch.held + batch.allocated + batch.quarantined;
+                totals.overpromised_batches += u64::from(promised > batch.quantity.units());
+            }
+        }
+        Ok(totals)
+    }
+
+    fn connections(&self) -> Connections {
+        Connections::default()
     }
 
     async fn ready(&self) -> StoreResult<()> {

@@ -46,6 +46,16 @@ pub fn command(program: &Path, environment: &[(&str, &str)], arguments: &[&str])
     command
 }
 
+/// Where it listens, if this line of its log says so, as text or as JSON.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let address = match line.split_once("listening address=") {
+        Some((_, address)) => address.trim(),
+        None if line.contains(r#""message":"listening""#) => line.split_once(r#""address":""#)?.1.split('"').next()?,
+        None => return None,
+    };
+    Some(address.parse().expect("an address"))
+}
+
 impl Program {
     /// Starts `allocation serve` on a free port, and waits until it listens.
     pub async fn serve(program: &Path, environment: &[(&str, &str)]) -> Self {
@@ -69,8 +79,8 @@ impl Program {
             };
             head.push_str(&line);
             head.push('\n');
-            if let Some((_, address)) = line.split_once("listening address=") {
-                break address.trim().parse().expect("an address");
+            if let Some(address) = listening(&line) {
+                break address;
             }
         };
         let log = Arc::new(Mutex::new(head));

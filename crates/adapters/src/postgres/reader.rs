@@ -8,7 +8,9 @@ use allocation_domain::{
 };
 use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::database::{NotedBalances, StoreError, StoreResult};
-use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
+use allocation_service_layer::ports::reader::{
+    Among, Connections, Due, LineFilter, Reader, Span, StockTotals, StoredLine, Whereabouts,
+};
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
 use deadpool_postgres::Object;
@@ -389,6 +391,31 @@ impl Reader for PostgresDatabase {
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>> {
         let sql = "SELECT sku FROM batches WHERE reference = $1 ORDER BY sku";
         self.all(sql, &[&reference.as_str()], |row| rows::sku(get(row, 0)?)).await
+    }
+
+    async fn totals(&self) -> StoreResult<StockTotals> {
+        let sql = "SELECT b.*, (SELECT coalesce(sum(backordered), 0)::bigint FROM products WHERE backordered > 0)
+                   FROM (SELECT coalesce(sum(quantity), 0)::bigint, coalesce(sum(quarantined), 0)::bigint,
+                                coalesce(sum(held), 0)::bigint, coalesce(sum(allocated), 0)::bigint,
+                                count(*) FILTER (WHERE held + allocated + quarantined > quantity)
+                         FROM batches WHERE is_open) b";
+        let totals = self.all(sql, &[], |row| {
+            let number = |column| count(get(row, column)?);
+            Ok(StockTotals {
+                stock: number(0)?,
+                quarantined: number(1)?,
+                held: number(2)?,
+                allocated: number(3)?,
+                overpromised_batches: number(4)?,
+                backordered: number(5)?,
+            })
+        });
+        Ok(totals.await?.pop().unwrap_or_default())
+    }
+
+    fn connections(&self) -> Connections {
+        let status = self.pool.status();
+        Connections { used: status.size.saturating_sub(status.available), wanted: status.waiting }
     }
 
     async fn ready(&self) -> StoreResult<()> {

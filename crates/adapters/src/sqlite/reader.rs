@@ -8,7 +8,9 @@ use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, OrderId, Product
 use allocation_service_layer::TimeZones;
 use allocation_service_layer::ports::archive::Checkpoint;
 use allocation_service_layer::ports::database::{NotedBalances, StoreResult};
-use allocation_service_layer::ports::reader::{Among, Due, LineFilter, Reader, Span, StoredLine, Whereabouts};
+use allocation_service_layer::ports::reader::{
+    Among, Connections, Due, LineFilter, Reader, Span, StockTotals, StoredLine, Whereabouts,
+};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::wire::date_text;
 use async_trait::async_trait;
@@ -23,6 +25,7 @@ use super::{
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
+use crate::sqlite::READERS;
 
 fn with_open_batches(
     connection: &Connection,
@@ -202,6 +205,33 @@ impl Reader for SqliteDatabase {
             })
         })
         .await
+    }
+
+    async fn totals(&self) -> StoreResult<StockTotals> {
+        self.read(|tx| {
+            let sql = "SELECT coalesce(sum(quantity), 0), coalesce(sum(quarantined), 0), coalesce(sum(held), 0),
+                              coalesce(sum(allocated), 0), count(*) FILTER (WHERE held + allocated + quarantined > quantity),
+                              (SELECT coalesce(sum(backordered), 0) FROM products WHERE backordered > 0)
+                       FROM batches WHERE is_open";
+            let totals = all(tx, sql, (), |row| {
+                let number = |column| count(row.get(column).map_err(store_error)?);
+                Ok(StockTotals {
+                    stock: number(0)?,
+                    quarantined: number(1)?,
+                    held: number(2)?,
+                    allocated: number(3)?,
+                    overpromised_batches: number(4)?,
+                    backordered: number(5)?,
+                })
+            });
+            Ok(totals?.pop().unwrap_or_default())
+        })
+        .await
+    }
+
+    fn connections(&self) -> Connections {
+        // Who waits for a turn is not told.
+        Connections { used: READERS - self.reading.available_permits(), wanted: 0 }
     }
 
     async fn ready(&self) -> StoreResult<()> {

@@ -148,7 +148,8 @@ pub(super) const VARIABLES: &[Variable] = &[
     plain("QUEUE_SECONDS", "5", "How long a command may wait before it is turned away"),
     plain(
         "LOG",
-        "info,tokio_postgres=warn",
-        "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug",
+        "info,request=warn,tokio_postgres=warn",
+        "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug; at request=info each request is a line, else only those that fail here",
     ),
+    plain("LOG_FORMAT", "text", "How: text, or json with an object on each line"),
 ];

@@ -36,5 +36,6 @@ mod shelves;
 mod slow;
 mod supply;
 mod support;
+mod telemetry;
 mod transfers;
 mod webhooks;

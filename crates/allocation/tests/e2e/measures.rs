@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use allocation_service_layer::metrics::{CommandLabels, Metrics, Outcome, RequestLabels, SinkLabels, SourceLabels};
+use allocation_service_layer::metrics::{
+    CommandLabels, Metrics, Outcome, RequestLabels, RouteLabels, SinkLabels, SourceLabels, StockLabels, UnitState,
+};
 
 /// Every metric as samples name it, with its labels. A family tells of itself once it has a sample.
 pub(crate) fn samples() -> BTreeMap<String, BTreeSet<String>> {
@@ -21,7 +23,9 @@ pub(crate) fn samples() -> BTreeMap<String, BTreeSet<String>> {
     metrics.source_lag.get_or_create(&source).set(1);
     metrics.source_lag_seconds.get_or_create(&source).set(1.0);
     metrics.commands.get_or_create(&CommandLabels { command: "allocate", outcome: Outcome::done }).inc();
-    metrics.requests.get_or_create(&RequestLabels { method: "GET".into(), route: "/".into(), status: 200 }).inc();
+    metrics.requests.get_or_create(&RequestLabels { method: "GET", route: "/".into(), status: 200 }).inc();
+    metrics.request_seconds.get_or_create(&RouteLabels { method: "GET", route: "/".into() }).observe(1.0);
+    metrics.units.get_or_create(&StockLabels { state: UnitState::held }).set(1);
     let text = metrics.encode();
     let mut samples: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -83,8 +83,11 @@ async fn guard(
 ) -> Response {
     match access.admit(bearer(request.headers()), scope).await {
         Ok(Ok(caller)) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            // For the log.
+            response.extensions_mut().insert(caller);
+            response
         }
         Ok(Err(denied)) => {
             if let Denied::TooOften(_) = denied {

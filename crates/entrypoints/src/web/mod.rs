@@ -15,6 +15,7 @@ mod problem;
 mod products;
 mod quotes;
 mod server;
+mod told;
 mod transfers;
 mod webhooks;
 
@@ -28,23 +29,22 @@ use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::Commands;
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
-use allocation_service_layer::metrics::{Metrics, RequestLabels};
+use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::reader::{Foresight, Reader};
 use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::wire::Cause;
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::HeaderMap;
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::middleware;
 use gate::Gate;
 pub use gate::RequestLimits;
 use keyed::Running;
 use problem::Problem;
 pub use server::{ConnectionLimits, Server};
 use tokio_util::sync::CancellationToken;
+use told::RequestId;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -102,6 +102,11 @@ impl Deref for WebState {
 }
 
 impl WebState {
+    /// Names a request whose caller has not.
+    fn new_request_id(&self) -> RequestId {
+        RequestId(self.entropy.uuid(self.clock.now()).to_string().into())
+    }
+
     /// Has a command handled.
     async fn handle(&self, command: Command, cause: Cause) -> Result<Verdict, Problem> {
         self.commands.handle(Message::new(command, cause)).await.map_err(Problem::from)
@@ -129,7 +134,8 @@ impl WebState {
     info(
         title = "allocation",
         description = "Decides which stock fulfils which order, and keeps the promise.\n\nEverything that is not a \
-            success is `application/problem+json` (RFC 9457) with a `type` of its own for each kind.",
+            success is `application/problem+json` (RFC 9457) with a `type` of its own for each kind.\n\nEvery answer names its \
+            request in `X-Request-Id`: as the caller did in the same header, or else by a name of its own. Events and log carry it.",
         license(name = "MIT", identifier = "MIT")
     ),
     servers((url = "/")),
@@ -178,18 +184,8 @@ pub fn router(state: WebState) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into()))
-        .layer(middleware::from_fn_with_state(state.clone(), pass))
+        .layer(middleware::from_fn_with_state(state.clone(), told::pass))
         .with_state(state)
-}
-
-/// Has a request come through the gate, and counts the answer.
-async fn pass(State(state): State<WebState>, request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let response = state.gate.pass(&route, request, next).await;
-    let status = response.status().as_u16();
-    state.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
-    response
 }
 
 /// Where a request's changes come from: `http` when nobody had to say who they are.
@@ -200,15 +196,9 @@ impl FromRequestParts<WebState> for Caused {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Self::Rejection> {
         let Asks(caller) = Asks::from_request_parts(parts, state).await?;
-        let correlation =
-            correlation(&parts.headers).unwrap_or_else(|| state.entropy.uuid(state.clock.now()).to_string().into());
+        let given = parts.extensions.get::<RequestId>();
+        let RequestId(correlation) = given.cloned().unwrap_or_else(|| state.new_request_id());
         let trace = parts.headers.get("traceparent").and_then(|text| text.to_str().ok());
         Ok(Self(Cause { correlation, actor: caller.actor, traceparent: trace.and_then(traceparent) }))
     }
-}
-
-/// The caller's own name for the request.
-fn correlation(headers: &HeaderMap) -> Option<Arc<str>> {
-    let id = headers.get("x-request-id")?.to_str().ok()?.trim();
-    (1..=128).contains(&id.len()).then(|| id.into())
 }

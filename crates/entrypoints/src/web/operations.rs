@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use allocation_service_layer::access::Scope;
+use allocation_service_layer::ports::reader::Connections;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -60,5 +61,9 @@ async fn readyz(State(state): State<WebState>) -> Result<&'static str, Problem> 
 )]
 async fn metrics(State(state): State<WebState>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.encode())
+    let Connections { used, wanted } = state.reader.connections();
+    let metrics = &state.metrics;
+    metrics.store_connections_used.set(used.try_into().unwrap_or(i64::MAX));
+    metrics.store_connections_wanted.set(wanted.try_into().unwrap_or(i64::MAX));
+    ([(header::CONTENT_TYPE, content_type)], metrics.encode())
 }

@@ -86,6 +86,32 @@ pub struct Span {
     pub until: u64,
 }
 
+/// Stock and promises over all products, in units but where it says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StockTotals {
+    /// In open batches, on hand or expected.
+    pub stock: u64,
+    /// Of these, set aside.
+    pub quarantined: u64,
+    /// Of these, promised for a time.
+    pub held: u64,
+    /// Of these, promised.
+    pub allocated: u64,
+    /// What is waited for.
+    pub backordered: u64,
+    /// Batches in which more is promised than there is. There must be none.
+    pub overpromised_batches: u64,
+}
+
+/// Connections to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Connections {
+    /// That work at the moment.
+    pub used: usize,
+    /// That somebody waits for.
+    pub wanted: usize,
+}
+
 /// Answers questions.
 #[async_trait]
 pub trait Reader: Send + Sync + 'static {
@@ -127,6 +153,12 @@ pub trait Reader: Send + Sync + 'static {
 
     /// The SKUs that a shipment carries.
     async fn skus_of(&self, reference: &BatchRef) -> StoreResult<Vec<Sku>>;
+
+    /// Sums over all products.
+    async fn totals(&self) -> StoreResult<StockTotals>;
+
+    /// What of the store's connections is in use.
+    fn connections(&self) -> Connections;
 
     /// Whether the store can be reached and its schema is the one this program needs.
     async fn ready(&self) -> StoreResult<()>;

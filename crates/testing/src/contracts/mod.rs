@@ -184,6 +184,7 @@ macro_rules! store_contract {
             an_api_key_is_revoked_once,
             the_last_use_of_an_api_key_never_goes_back,
             products_are_listed_in_byte_order,
+            sums_are_over_all_products,
             a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,
             a_shipment_knows_its_products,

@@ -1,11 +1,15 @@
 //! The read side.
 
 use allocation_domain::LineState;
-use allocation_service_layer::ports::reader::LineFilter;
+use allocation_domain::commands::WhenShort;
+use allocation_service_layer::ports::reader::{LineFilter, StockTotals};
 use allocation_service_layer::verify::verify;
 
 use super::{Fixture, Store};
-use crate::shorthand::{allocate, change_eta, change_quantity, create_batch, day, deallocate, key, reference, sku};
+use crate::shorthand::{
+    allocate, ask, cancel_batch, change_eta, change_quantity, create_batch, day, deallocate, hold, key, quarantine,
+    reference, sku,
+};
 
 /// In pages.
 pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
@@ -25,6 +29,28 @@ pub async fn products_are_listed_in_byte_order<S: Store>(fixture: Fixture<S>) {
     let next = store.products(Some(&sku("B")), false, 2).await.expect("products");
     assert_eq!(next.iter().map(|p| p.sku().as_str()).collect::<Vec<_>>(), ["C"]);
     assert!(store.products_named(&[sku("D")]).await.expect("a read").is_empty());
+}
+
+/// What the metrics say of the stock.
+pub async fn sums_are_over_all_products<S: Store>(fixture: Fixture<S>) {
+    let store = &fixture.store;
+    assert_eq!(store.totals().await.expect("sums"), StockTotals::default());
+    fixture
+        .handle([
+            create_batch("b", "A", 10, None),
+            create_batch("c", "A", 5, Some(day(1))),
+            create_batch("b", "B", 7, None),
+            create_batch("d", "B", 100, Some(day(1))),
+            cancel_batch("d", "B"),
+            allocate("x", &[("A", 4), ("B", 7)]),
+            hold("y", 60, &[("A", 3)]),
+            ask("z", WhenShort::Backorder, &[("B", 9)]),
+            quarantine("b", "A", 1),
+        ])
+        .await;
+    let wanted =
+        StockTotals { stock: 22, quarantined: 1, held: 3, allocated: 11, backordered: 9, overpromised_batches: 0 };
+    assert_eq!(store.totals().await.expect("sums"), wanted);
 }
 
 /// Who is promised, who waits, who has gone; those whom a cut would hit first come first.

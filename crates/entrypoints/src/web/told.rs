@@ -1,0 +1,101 @@
+//! What is told of each request: it has a name, is timed and counted, and is a line in the log.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_service_layer::access::Caller;
+use allocation_service_layer::metrics::{RequestLabels, RouteLabels};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::WebState;
+
+/// The header that names a request, on its way in and back.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest name that a caller may give.
+const LONGEST: usize = 128;
+
+/// The name of a request: the caller's own, or else one that we give. Its changes carry it.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
+impl RequestId {
+    /// The caller's own name for the request, if it is text of 1 to 128 characters.
+    fn given(headers: &HeaderMap) -> Option<Self> {
+        let id = headers.get(X_REQUEST_ID)?.to_str().ok()?.trim();
+        (1..=LONGEST).contains(&id.len()).then(|| Self(id.into()))
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A line of the log, as far as it is known before the answer.
+struct Line {
+    method: Method,
+    path: String,
+}
+
+/// Has a request come through the gate, and tells of it.
+pub(super) async fn pass(State(state): State<WebState>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::given(request.headers()).unwrap_or_else(|| state.new_request_id());
+    request.extensions_mut().insert(id.clone());
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = method(request.method());
+    // Costs something only where it is wanted.
+    let line = tracing::enabled!(target: "request", tracing::Level::INFO)
+        .then(|| Line { method: request.method().clone(), path: request.uri().path().to_owned() });
+    let started = state.clock.monotonic();
+    let mut response = state.gate.pass(&route, request, next).await;
+    let took = state.clock.monotonic().saturating_sub(started);
+    if let Some(line) = line {
+        line.write(&id, &route, &response, took);
+    }
+    if let Ok(id) = HeaderValue::try_from(&*id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    let status = response.status().as_u16();
+    let metrics = &state.metrics;
+    metrics.request_seconds.get_or_create(&RouteLabels { method, route: route.clone() }).observe(took.as_secs_f64());
+    metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    response
+}
+
+impl Line {
+    fn write(self, id: &str, route: &str, response: &Response, took: Duration) {
+        let Self { method, path } = self;
+        let status = response.status();
+        let (status_number, seconds) = (status.as_u16(), took.as_secs_f64());
+        // Who, once they have been let in.
+        let actor = response.extensions().get::<Caller>().map(|caller| &*caller.actor);
+        // Being busy is no defect, and there may be very many of these.
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(target: "request", %method, path, route, status = status_number, seconds, request_id = id, actor);
+        } else {
+            tracing::info!(target: "request", %method, path, route, status = status_number, seconds, request_id = id, actor);
+        }
+    }
+}
+
+/// The method as a label: callers may make up any number of others.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
