@@ -154,7 +154,9 @@ impl Config {
     }
 
     /// Reads variables from wherever `lookup` finds them.
-    fn from_lookup(lookup: impl Fn(&str) -> Result<Option<String>, BadVariable>) -> Result<Self, BadVariable> {
+    pub(crate) fn from_lookup(
+        lookup: impl Fn(&str) -> Result<Option<String>, BadVariable>,
+    ) -> Result<Self, BadVariable> {
         let mut given = BTreeMap::new();
         for variable in VARIABLES {
             // An empty value is how many tools say "not set".

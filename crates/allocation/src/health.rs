@@ -97,3 +97,41 @@ impl ServerCertVerifier for Anybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use allocation_testing::certificates::Authority;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_of_this_machine_is_asked_over_tls_by_whatever_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = Authority::new("authority").certify(&["api.example"]);
+        let files = pair.write(folder.path());
+        let (chain, key) = (files.chain.display().to_string(), files.key.display().to_string());
+        let mut config = Config::from_lookup(|name| {
+            let known = [("TLS_CERT_FILE", &chain), ("TLS_KEY_FILE", &key)];
+            Ok(known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).clone()))
+        })
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        config.api.1 = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            for status in ["200 OK", "503 Service Unavailable"] {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = TlsAcceptor::from(pair.server()).accept(stream).await.unwrap();
+                let mut asked = [0; 14];
+                stream.read_exact(&mut asked).await.unwrap();
+                assert_eq!(&asked, b"GET /readyz HT");
+                stream.write_all(format!("HTTP/1.1 {status}\r\n\r\nx").as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        assert!(ready(&config).await.unwrap());
+        assert!(!ready(&config).await.unwrap());
+        serving.await.unwrap();
+    }
+}

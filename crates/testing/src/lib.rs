@@ -9,6 +9,7 @@
 //!   outlives it has a `Keeper`.
 
 pub mod brokers;
+pub mod certificates;
 pub mod clock;
 pub mod contracts;
 pub mod fakes;

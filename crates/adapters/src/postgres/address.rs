@@ -14,7 +14,9 @@ pub(super) fn read(url: &str) -> StoreResult<Config> {
     let settings = settings.split('&').map(|setting| match setting.split_once('=') {
         Some(("sslmode", mode)) if CHECKED.contains(&mode) => Ok("sslmode=require"),
         Some(("sslmode", "allow")) => Err(failed("sslmode=allow is not supported: it would be no protection")),
-        Some(("sslrootcert", _)) => Err(failed("sslrootcert is not supported: TLS_CA_FILE names such a file, for all connections")),
+        Some(("sslrootcert", _)) => {
+            Err(failed("sslrootcert is not supported: TLS_CA_FILE names such a file, for all connections"))
+        }
         _ => Ok(setting),
     });
     parse(&format!("{place}?{}", settings.collect::<StoreResult<Vec<_>>>()?.join("&")))

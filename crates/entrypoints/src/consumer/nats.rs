@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::stream::{self, RetentionPolicy, Stream};
-use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, AckKind, Message};
 use async_trait::async_trait;
 use futures_util::StreamExt;

@@ -170,8 +170,7 @@ fn configure(files: &CertificateFiles, read: &Read, http2: bool) -> Result<Serve
     let key = PrivateKeyDer::from_pem_slice(&read.key).map_err(malformed(&files.key))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().map_err(BadCertificate::Unfit)?;
-    let mut config =
-        config.with_no_client_auth().with_single_cert(chain, key).map_err(BadCertificate::Unfit)?;
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).map_err(BadCertificate::Unfit)?;
     config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)
 }
