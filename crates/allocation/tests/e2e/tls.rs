@@ -32,8 +32,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let of_theirs = folder.path().join("theirs");
         std::fs::create_dir(&of_theirs).unwrap();
-        // Of the same name: it is the key that counts.
-        let (authority, other) = (Authority::new("authority"), Authority::new("authority"));
+        let (authority, other) = (Authority::new("ours"), Authority::new("theirs"));
         let (ours, theirs) = (authority.write(folder.path()), other.write(&of_theirs));
         Self { authority, _folder: folder, ours, theirs }
     }
@@ -55,11 +54,10 @@ impl World {
     async fn assert_refused(&self, name: &str, url: impl AsRef<str>, authority: &Path, sink: &str, why: &str) {
         let service = self.store(name, url.as_ref(), authority).await.serve().await;
         run_out(&service).await;
-        eventually(&format!("{name} to be refused: {why}"), async || {
-            let log = service.program.log();
-            log.lines().any(|line| line.contains(&format!("sink=\"{sink}\"")) && line.contains(why)).then_some(())
-        })
-        .await;
+        let failed = |line: &&str| line.contains(&format!("sink=\"{sink}\"")) && line.contains("events are delayed");
+        let what = format!("{name} to be refused: {why}");
+        let line = eventually(&what, async || service.program.log().lines().find(failed).map(str::to_owned)).await;
+        assert!(line.contains(why), "{why}: {line}");
         assert!(service.metric(&format!("allocation_sink_lag_events{{sink=\"{sink}\"}}")).await > 0);
     }
 }
