@@ -3,8 +3,11 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocation_adapters::tls::Trust;
+use allocation_adapters::webhook::{HttpWebhooks, Reach};
+use allocation_service_layer::ports::webhooks::{SignedPost, WebhookSender};
 use allocation_testing::certificates::{Authority, Pair};
 use allocation_testing::eventually;
 use reqwest::header::HeaderMap;
@@ -171,6 +174,18 @@ async fn who_does_not_come_to_speak_tls_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_come_to_speak_tls_keeps_nothing_from_its_end() {
+    let world = World::new(&[("HEAD_SECONDS", "300")]).await;
+    let mut silent = Raw::to(world.service.program.address()).await;
+    let taken = async || (world.metric("allocation_connections").await > 1).then_some(());
+    eventually("it to be taken", taken).await;
+    world.service.program.signal("TERM").await;
+    assert!(silent.until_closed().await.is_empty());
+    let ended = world.service.program.ended().await;
+    assert!(ended.status.success() && !ended.log.contains("did not end in time"), "{}", ended.log);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn browsers_are_told_to_take_an_answer_for_nothing_else() {
     let store = Store::new(On::Sqlite).await;
     let service = store.serve().await;
@@ -225,6 +240,25 @@ async fn pages_of_others_read_nothing_unless_they_are_named() {
     for method in [Method::OPTIONS, Method::GET] {
         assert_eq!(allowed(&ask(&closed, method, SHOP).await.headers), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_is_sent_to_whom_an_authority_of_ours_has_certified() {
+    let world = World::new(&[]).await;
+    let post = SignedPost {
+        url: format!("https://localhost:{}/hook", world.service.program.address().port()),
+        id: "1".into(),
+        timestamp: 1,
+        signature: "v1,".into(),
+        body: "{}".into(),
+    };
+    let send = async |trust: Trust| {
+        let webhooks = HttpWebhooks::new(Reach::PRIVATE, Duration::from_mins(1), &trust).unwrap();
+        webhooks.send(&post).await.map(|answer| answer.status)
+    };
+    assert_eq!(send(Trust::with_file(&world.file).unwrap()).await.unwrap(), 404);
+    let refused = send(Trust::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,6 +55,11 @@ impl std::error::Error for BadCertificate {}
 #[derive(Clone, PartialEq, Eq)]
 struct Seen([u8; 32]);
 
+impl Seen {
+    /// What was seen where nothing could be read.
+    const NOTHING: Self = Self([0; 32]);
+}
+
 /// What was read.
 struct Read {
     chain: Vec<u8>,
@@ -119,12 +124,12 @@ impl Certificate {
 /// A pair that could not be used. It is told of once, and not at first sight: the files may just be being written.
 #[derive(Default)]
 struct Failed {
-    last: Option<Option<Seen>>,
+    last: Option<Seen>,
     is_told: bool,
 }
 
 impl Failed {
-    fn is_to_be_told(&mut self, seen: Option<Seen>) -> bool {
+    fn is_to_be_told(&mut self, seen: Seen) -> bool {
         let again = self.last.as_ref() == Some(&seen);
         if !again {
             *self = Self { last: Some(seen), is_told: false };
@@ -137,13 +142,13 @@ impl Failed {
 enum Looked {
     Same,
     New(Seen, Arc<ServerConfig>),
-    Bad(Option<Seen>, BadCertificate),
+    Bad(Seen, BadCertificate),
 }
 
 fn look(files: &CertificateFiles, http2: bool, loaded: &Seen) -> Looked {
     let read = match read(files) {
         Ok(read) => read,
-        Err(why) => return Looked::Bad(None, why),
+        Err(why) => return Looked::Bad(Seen::NOTHING, why),
     };
     let seen = read.seen();
     if seen == *loaded {
@@ -151,7 +156,7 @@ fn look(files: &CertificateFiles, http2: bool, loaded: &Seen) -> Looked {
     }
     match configure(files, &read, http2) {
         Ok(config) => Looked::New(seen, Arc::new(config)),
-        Err(why) => Looked::Bad(Some(seen), why),
+        Err(why) => Looked::Bad(seen, why),
     }
 }
 

@@ -56,7 +56,7 @@ impl NatsServer {
                 if let Some(pair) = pair {
                     let files = write_pair(pair, folder.path());
                     let (chain, key) = (files.chain.display(), files.key.display());
-                    text.push_str(&format!("tls {{ cert_file: \"{chain}\", key_file: \"{key}\" }}\n"));
+                    text = format!("{text}tls {{ cert_file: \"{chain}\", key_file: \"{key}\" }}\n");
                 }
                 std::fs::write(&file, text).expect("its folder");
                 let mut nats = Command::new(program);
