@@ -140,7 +140,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "5",
         "For how long requests are still taken after SIGTERM, while /readyz says no, so that whoever sends them here sends them elsewhere",
     ),
-    plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
+    plain(
+        "API_HOST",
+        "localhost",
+        "Where clients find the API: port 5005 for localhost, else 80, or 443 with TLS_CERT_FILE",
+    ),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
     plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),
     plain("CONSUMER", "on", "Whether `serve` consumes messages from the broker: on or off"),
