@@ -8,17 +8,26 @@
 //! - *a server*: a file in [`servers`] that starts it on a free port, in a folder of its own, and stops it with the test process; one whose data
 //!   outlives it has a `Keeper`.
 
+#[cfg(feature = "servers")]
+mod attempts;
+#[cfg(feature = "servers")]
 pub mod brokers;
+#[cfg(feature = "servers")]
 pub mod certificates;
 pub mod clock;
 pub mod contracts;
 pub mod fakes;
+#[cfg(feature = "servers")]
 pub mod program;
 pub mod real_orders;
+#[cfg(feature = "servers")]
 pub mod servers;
 pub mod shorthand;
 
 use std::time::Duration;
+
+#[cfg(feature = "servers")]
+pub(crate) use attempts::Attempts;
 
 /// How long what must come is waited for: long enough for a machine that does much else.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -35,26 +44,4 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
         }
     });
     found.await.unwrap_or_else(|_| panic!("waited in vain for: {what}"))
-}
-
-/// Attempts at something that may take a while: [`eventually`] for futures that must be able to move between threads.
-pub(crate) struct Attempts {
-    what: &'static str,
-    left: u128,
-}
-
-/// The pause between two of them.
-const PAUSE: Duration = Duration::from_millis(50);
-
-impl Attempts {
-    /// As many as there is patience for.
-    pub(crate) fn at(what: &'static str) -> Self {
-        Self { what, left: PATIENCE.as_millis() / PAUSE.as_millis() }
-    }
-
-    /// Waits for the next one, and fails the test when there have been too many.
-    pub(crate) async fn again(&mut self) {
-        self.left = self.left.checked_sub(1).unwrap_or_else(|| panic!("waited in vain for: {}", self.what));
-        tokio::time::sleep(PAUSE).await;
-    }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::issuing::{Issued, Issuer, Refused};
 pub use self::key::{BadKey, BadKeyName, KEY_PREFIX, KeyDigest, KeyName, KeyText};
-use self::pace::{Bucket, Pace};
+use self::pace::Pace;
 pub use self::scope::{Scope, Scopes, UnknownScope};
 use crate::ports::api_keys::{ApiKey, ApiKeys};
 use crate::ports::clock::Clock;
@@ -149,7 +149,7 @@ pub struct KeyRing {
     clock: Arc<dyn Clock>,
     book: Mutex<Book>,
     /// How often a key may be used; none: as often as its holder likes.
-    pace: Option<Pace>,
+    pace: Option<NonZeroU32>,
 }
 
 struct Book {
@@ -164,7 +164,7 @@ struct Known {
     key: ApiKey,
     actor: Arc<str>,
     /// Outlives what is known of it.
-    bucket: Arc<Bucket>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl KeyRing {
@@ -177,7 +177,7 @@ impl KeyRing {
     /// The same with no more than so many requests a second for each key.
     #[must_use]
     pub fn with_pace(self, a_second: NonZeroU32) -> Self {
-        Self { pace: Some(Pace::new(a_second)), ..self }
+        Self { pace: Some(a_second), ..self }
     }
 
     /// A key that is in force, may be used now and allows this.
@@ -190,8 +190,8 @@ impl KeyRing {
         if !known.key.in_force(now) {
             return Ok(Err(Denied::Expired));
         }
-        if let Some(pace) = self.pace.filter(|_| asking == Asking::Now)
-            && let Err(pause) = known.bucket.take(pace, self.clock.monotonic())
+        if let Some(pace) = known.pace.as_ref().filter(|_| asking == Asking::Now)
+            && let Err(pause) = pace.step()
         {
             return Ok(Err(Denied::TooOften(pause)));
         }
@@ -205,16 +205,17 @@ impl KeyRing {
     async fn look_up(&self, digest: &KeyDigest) -> StoreResult<Option<Arc<Known>>> {
         let now = self.clock.monotonic();
         let remembered = self.with_book(|book| book.known.get(digest).cloned());
-        let mut bucket = Arc::default();
+        let mut pace = None;
         if let Some((known, at)) = remembered {
             if now.saturating_sub(at) < REMEMBERED {
                 return Ok(Some(known));
             }
-            bucket = known.bucket.clone();
+            pace.clone_from(&known.pace);
         }
         let Some(key) = self.store.api_key(digest).await? else { return Ok(None) };
         let actor = format!("{KEY_ACTOR}{}", key.name).into();
-        let known = Arc::new(Known { key, actor, bucket });
+        let pace = pace.or_else(|| Some(Arc::new(Pace::new(self.pace?, self.clock.clone()))));
+        let known = Arc::new(Known { key, actor, pace });
         // Counted from before it was asked for: what was revoked since may not be in the answer.
         self.with_book(|book| book.known.put(*digest, (known.clone(), now)));
         Ok(Some(known))
