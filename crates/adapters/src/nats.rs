@@ -12,6 +12,8 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use crate::tls::Trust;
+
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many messages may be on their way without being acknowledged.
@@ -24,6 +26,7 @@ const SUBJECTS: &str = "allocation.events";
 /// Publishes each event on the subject of its kind, into a stream.
 pub struct NatsPublisher {
     url: String,
+    trust: Trust,
     stream: String,
     context: Mutex<Option<Context>>,
 }
@@ -33,13 +36,13 @@ fn failed(error: impl std::fmt::Display) -> DeliveryError {
 }
 
 impl NatsPublisher {
-    /// Publishes to this URL (`nats://host:port`), and makes the stream if there is none. Connects when there is something to publish.
-    pub fn new(url: &str, stream: &str) -> Self {
-        Self { url: url.to_owned(), stream: stream.to_owned(), context: Mutex::default() }
+    /// Publishes to this URL (`nats://host:port`, or `tls://` with TLS), and makes the stream if there is none. Connects when there is something to publish.
+    pub fn new(url: &str, trust: &Trust, stream: &str) -> Self {
+        Self { url: url.to_owned(), trust: trust.clone(), stream: stream.to_owned(), context: Mutex::default() }
     }
 
     async fn connect(&self) -> Result<Context, DeliveryError> {
-        let options = async_nats::ConnectOptions::new().name("allocation").connection_timeout(PATIENCE);
+        let options = self.trust.nats(&self.url).name("allocation").connection_timeout(PATIENCE);
         let connected =
             tokio::time::timeout(PATIENCE, options.request_timeout(Some(PATIENCE)).connect(&self.url)).await;
         let client = connected.map_err(failed)?.map_err(failed)?;

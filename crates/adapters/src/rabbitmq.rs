@@ -12,8 +12,10 @@ use futures_util::future::maybe_done;
 use futures_util::poll;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind, runtime};
 use tokio::sync::Mutex;
+
+use crate::tls::Trust;
 
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +36,7 @@ pub enum Unrouted {
 /// Publishes each event under the routing key of its kind, to a topic exchange.
 pub struct RabbitPublisher {
     url: String,
+    trust: Trust,
     exchange: String,
     unrouted: Unrouted,
     metrics: Metrics,
@@ -65,16 +68,18 @@ fn failed(error: impl std::fmt::Display) -> DeliveryError {
 }
 
 impl RabbitPublisher {
-    /// Publishes to this URL (`amqp://user:password@host:port/vhost`), and makes the exchange if there is none. Connects when there is
+    /// Publishes to this URL (`amqp://user:password@host:port/vhost`, or `amqps://` with TLS), and makes the exchange if there is none. Connects when there is
     /// something to publish.
-    pub fn new(url: &str, exchange: &str, unrouted: Unrouted, metrics: Metrics) -> Self {
-        Self { url: url.to_owned(), exchange: exchange.to_owned(), unrouted, metrics, state: Mutex::default() }
+    pub fn new(url: &str, trust: &Trust, exchange: &str, unrouted: Unrouted, metrics: Metrics) -> Self {
+        let (url, trust, exchange) = (url.to_owned(), trust.clone(), exchange.to_owned());
+        Self { url, trust, exchange, unrouted, metrics, state: Mutex::default() }
     }
 
     async fn connect(&self) -> Result<Live, DeliveryError> {
         let connect = async {
             let named = ConnectionProperties::default().with_connection_name("allocation".into());
-            let connection = Connection::connect(&self.url, named).await?;
+            let (tls, runtime) = (self.trust.rabbitmq(), runtime::default_runtime()?);
+            let connection = Connection::connect_with_config(&self.url, named, tls, runtime).await?;
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };

@@ -26,8 +26,8 @@ struct Link {
 }
 
 impl Link {
-    fn new(url: &str) -> Result<Self, DeliveryError> {
-        Ok(Self { client: redis::Client::open(url).map_err(failed)?, connection: Mutex::default() })
+    fn new(client: redis::Client) -> Self {
+        Self { client, connection: Mutex::default() }
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, DeliveryError> {
@@ -83,12 +83,9 @@ struct LineAllocated<'a> {
 }
 
 impl RedisPublisher {
-    /// Publishes to this URL (`redis://host:port/`). Connects when there is something to publish.
-    ///
-    /// # Errors
-    /// When the URL can't be understood.
-    pub fn new(url: &str) -> Result<Self, DeliveryError> {
-        Link::new(url).map(Self)
+    /// Publishes to this Redis ([`Trust::redis`](crate::tls::Trust::redis)). Connects when there is something to publish.
+    pub fn new(client: redis::Client) -> Self {
+        Self(Link::new(client))
     }
 }
 

@@ -87,6 +87,7 @@ impl Store {
                 let options = PostgresOptions {
                     connections: config.pool,
                     lock_skus: config.lock_skus,
+                    trust: config.trust.clone(),
                     ..PostgresOptions::default()
                 };
                 let opened = PostgresDatabase::new(config::reveal(url), options);

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use allocation_adapters::rabbitmq::Unrouted;
 use allocation_adapters::redis::StreamSettings;
+use allocation_adapters::tls::Trust;
 use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
-use allocation_entrypoints::web::{ConnectionLimits, RequestLimits};
+use allocation_entrypoints::web::{CertificateFiles, ConnectionLimits, Origin, RequestLimits};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::ports::database::KeyOf;
 use allocation_service_layer::sinks::Begin;
@@ -123,7 +124,13 @@ pub(crate) struct Config {
     pub(crate) notify_to: String,
     pub(crate) webhook_reach: Reach,
     pub(crate) webhook_patience: Duration,
+    /// Whose certificates are believed, by whatever this process connects to.
+    pub(crate) trust: Trust,
     pub(crate) listen: SocketAddr,
+    /// What the web API shows; none: it does not speak TLS.
+    pub(crate) certificate: Option<CertificateFiles>,
+    /// Whose pages may ask the web API.
+    pub(crate) origins: Vec<Origin>,
     /// What was said of it, if anything was.
     access: Option<Door>,
     pub(crate) api: (String, u16),
@@ -158,7 +165,9 @@ impl Config {
     }
 
     /// Reads variables from wherever `lookup` finds them.
-    fn from_lookup(lookup: impl Fn(&str) -> Result<Option<String>, BadVariable>) -> Result<Self, BadVariable> {
+    pub(crate) fn from_lookup(
+        lookup: impl Fn(&str) -> Result<Option<String>, BadVariable>,
+    ) -> Result<Self, BadVariable> {
         let mut given = BTreeMap::new();
         for variable in VARIABLES {
             // An empty value is how many tools say "not set".
@@ -181,7 +190,7 @@ impl Config {
             pool: values.number("DB_CONNECTIONS", 1, 1_000)?,
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             migrate: values.switch("MIGRATE")?,
-            redis: values.service("REDIS_URL", "REDIS_HOST", &["redis"], (63791, 6379))?,
+            redis: values.service("REDIS_URL", "REDIS_HOST", &["redis", "rediss"], (63791, 6379))?,
             redis_stream: values.redis_stream()?,
             nats: values.url("NATS_URL", &["nats", "tls"])?,
             nats_stream: values.text("NATS_STREAM").to_owned(),
@@ -195,11 +204,14 @@ impl Config {
             redis_commands: values.text("REDIS_COMMANDS").to_owned(),
             nats_commands: (values.text("NATS_COMMANDS").to_owned(), values.text("NATS_COMMANDS_SUBJECT").to_owned()),
             amqp_commands: values.text("AMQP_COMMANDS").to_owned(),
-            smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp"], (11025, 1025))?,
+            smtp: values.service("SMTP_URL", "EMAIL_HOST", &["smtp", "smtps"], (11025, 1025))?,
             notify_from: values.text("NOTIFY_FROM").to_owned(),
             notify_to: values.text("NOTIFY_TO").to_owned(),
             webhook_reach: if values.switch("WEBHOOK_PRIVATE")? { Reach::PRIVATE } else { Reach::PUBLIC },
             webhook_patience: values.seconds("WEBHOOK_SECONDS", 1, 300)?,
+            trust: values.trust()?,
+            certificate: values.certificate()?,
+            origins: values.origins()?,
             listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
             access: match values.given("ACCESS") {
                 None => None,
@@ -209,7 +221,8 @@ impl Config {
             },
             api: {
                 let host = values.text("API_HOST");
-                (host.to_owned(), if is_local(host) { 5005 } else { 80 })
+                let usual = if values.certificate()?.is_some() { 443 } else { 80 };
+                (host.to_owned(), if is_local(host) { 5005 } else { usual })
             },
             parts: Parts {
                 web: values.switch("WEB")?,
@@ -344,6 +357,28 @@ impl Values {
             readers: self.number("READERS", 1, 1_000_000)?,
             heartbeat: RequestLimits::default().heartbeat.min(self.seconds("IDLE_SECONDS", 1, 3_600)? / 3),
         })
+    }
+
+    fn trust(&self) -> Result<Trust, BadVariable> {
+        let Some(file) = self.given("TLS_CA_FILE") else { return Ok(Trust::default()) };
+        Trust::with_file(file.as_ref()).map_err(|why| BadVariable::new("TLS_CA_FILE", format!("{file} {why}")))
+    }
+
+    fn certificate(&self) -> Result<Option<CertificateFiles>, BadVariable> {
+        match (self.given("TLS_CERT_FILE"), self.given("TLS_KEY_FILE")) {
+            (None, None) => Ok(None),
+            (Some(chain), Some(key)) => Ok(Some(CertificateFiles { chain: chain.into(), key: key.into() })),
+            (Some(_), None) => Err(BadVariable::new("TLS_KEY_FILE", "must be set, as TLS_CERT_FILE is")),
+            (None, Some(_)) => Err(BadVariable::new("TLS_CERT_FILE", "must be set, as TLS_KEY_FILE is")),
+        }
+    }
+
+    fn origins(&self) -> Result<Vec<Origin>, BadVariable> {
+        let origins = self.text("CORS_ORIGINS").split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let read = |origin: &str| {
+            origin.parse().map_err(|error| BadVariable::new("CORS_ORIGINS", format!("{origin:?} {error}")))
+        };
+        origins.map(read).collect()
     }
 
     fn stopping(&self) -> Result<Stopping, BadVariable> {
@@ -580,6 +615,10 @@ mod tests {
             ("SINKS_BEGIN", "yesterday"),
             ("SINKS_BEGIN", "kafka=now"),
             ("LISTEN", "5005"),
+            ("TLS_CA_FILE", "/nowhere/at/all"),
+            ("TLS_CA_FILE", "/dev/null"),
+            ("CORS_ORIGINS", "*"),
+            ("CORS_ORIGINS", "https://shop.example,shop.example"),
             ("ACCESS", "off"),
             ("WEB", "maybe"),
             ("WEBHOOK_PRIVATE", "maybe"),
@@ -602,6 +641,15 @@ mod tests {
         ] {
             assert_eq!(config(&[(name, value)]).unwrap_err().variable, name, "{value}");
         }
+    }
+
+    #[test]
+    fn a_certificate_has_its_key_and_a_port_of_its_own() {
+        let pair = [("TLS_CERT_FILE", "chain.pem"), ("TLS_KEY_FILE", "key.pem")];
+        assert_eq!(config(&pair[..1]).unwrap_err().variable, "TLS_KEY_FILE");
+        assert_eq!(config(&pair[1..]).unwrap_err().variable, "TLS_CERT_FILE");
+        assert_eq!(config(&pair).unwrap().api, ("localhost".to_owned(), 5005));
+        assert_eq!(config(&[pair[0], pair[1], ("API_HOST", "api")]).unwrap().api, ("api".to_owned(), 443));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use allocation_entrypoints::consumer::nats::NatsSource;
 use allocation_entrypoints::consumer::rabbitmq::RabbitSource;
 use allocation_entrypoints::consumer::redis_pubsub::RedisPubSub;
 use allocation_entrypoints::consumer::redis_streams::RedisStreams;
-use allocation_entrypoints::web::{self, ConnectionLimits, Server, WebParts};
+use allocation_entrypoints::web::{self, Certificate, ConnectionLimits, Server, Surroundings, WebParts};
 use allocation_service_layer::access::Access;
 use allocation_service_layer::census::Census;
 use allocation_service_layer::feed::Feed;
@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     introduce(config, store.log().as_ref(), &sinks).await?;
     let mut life = Life::begin()?;
     let lane = store.start_lane(config.limits)?;
-    let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience);
+    let webhooks = HttpWebhooks::new(config.webhook_reach, config.webhook_patience, &config.trust);
     let webhooks: Arc<dyn WebhookSender> = Arc::new(webhooks?);
     let feed = Arc::new(Feed::new(store.log(), store.ambient.metrics.clone(), life.stop.clone()));
 
@@ -102,6 +102,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
+        let certificate = certificate(config)?;
         tracing::info!(address = %listener.local_addr()?, "listening");
         let Ambient { clock, metrics, .. } = store.ambient.clone();
         let state = WebParts {
@@ -116,16 +117,28 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             access,
             limits: config.request_limits,
             leaving: life.leaving.clone(),
+            surroundings: Surroundings { tls: certificate.is_some(), origins: config.origins.clone() },
         };
         let connections = allow_connections(config.connection_limits.connections);
         let limits = ConnectionLimits { connections, ..config.connection_limits };
-        let server = Server::new(web::router(state.into()), limits, clock, metrics);
+        let mut server = Server::new(web::router(state.into()), limits, clock, metrics);
+        if let Some(certificate) = certificate {
+            server = server.with_tls(&certificate);
+            life.until_stop(async move |stop| certificate.follow(stop).await);
+        }
         life.until_stop(async move |stop| server.run(listener, stop).await);
     } else {
         // Nobody sends requests here.
         stopping.notice = Duration::ZERO;
     }
     life.live(lane.handle, lane.ended, stopping).await
+}
+
+/// What the web API shows to those who speak TLS, as configured.
+fn certificate(config: &Config) -> Result<Option<Certificate>, BadVariable> {
+    let Some(files) = &config.certificate else { return Ok(None) };
+    let loaded = Certificate::load(files.clone(), config.connection_limits.streams.is_some());
+    loaded.map(Some).map_err(|why| BadVariable::new("TLS_CERT_FILE", why))
 }
 
 /// What lets callers in, as configured.
@@ -147,16 +160,17 @@ async fn access(door: Door, config: &Config, store: &Store, life: &mut Life) -> 
 fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
     if let Some(url) = &config.redis {
-        let bad = |why| BadVariable::new("REDIS_URL", why);
-        sources.push(Box::new(RedisPubSub::new(reveal(url)).map_err(bad)?));
-        sources.push(Box::new(RedisStreams::new(reveal(url), &config.redis_commands).map_err(bad)?));
+        let client = config.trust.redis(reveal(url)).map_err(|why| BadVariable::new("REDIS_URL", why))?;
+        sources.push(Box::new(RedisPubSub::new(client.clone())));
+        sources.push(Box::new(RedisStreams::new(client, &config.redis_commands)));
     }
     if let Some(url) = &config.nats {
         let (stream, subject) = &config.nats_commands;
-        sources.push(Box::new(NatsSource::new(reveal(url), stream, subject)));
+        let options = config.trust.nats(reveal(url));
+        sources.push(Box::new(NatsSource::new(reveal(url), options, stream, subject)));
     }
     if let Some(url) = &config.amqp {
-        sources.push(Box::new(RabbitSource::new(reveal(url), &config.amqp_commands)));
+        sources.push(Box::new(RabbitSource::new(reveal(url), config.trust.rabbitmq(), &config.amqp_commands)));
     }
     Ok(sources)
 }
@@ -165,25 +179,26 @@ fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
 pub(crate) fn configured_sinks(config: &Config, metrics: &Metrics) -> Result<Vec<Sink>, BadVariable> {
     let mut sinks = Vec::new();
     if let Some(url) = &config.redis {
-        let redis = RedisPublisher::new(reveal(url)).map_err(|error| BadVariable::new("REDIS_URL", error))?;
-        sinks.push(Sink::Publisher(Arc::new(redis)));
+        let client = config.trust.redis(reveal(url)).map_err(|why| BadVariable::new("REDIS_URL", why))?;
+        sinks.push(Sink::Publisher(Arc::new(RedisPublisher::new(client.clone()))));
         if let Some(settings) = &config.redis_stream {
-            let stream = RedisStream::new(reveal(url), settings.clone(), metrics.clone());
-            sinks.push(Sink::Publisher(Arc::new(stream.map_err(|error| BadVariable::new("REDIS_URL", error))?)));
+            let stream = RedisStream::new(client, settings.clone(), metrics.clone());
+            sinks.push(Sink::Publisher(Arc::new(stream)));
         }
     }
     if let Some(url) = &config.nats {
-        sinks.push(Sink::Publisher(Arc::new(NatsPublisher::new(reveal(url), &config.nats_stream))));
+        let nats = NatsPublisher::new(reveal(url), &config.trust, &config.nats_stream);
+        sinks.push(Sink::Publisher(Arc::new(nats)));
     }
     if let Some(url) = &config.amqp {
         let (exchange, unrouted) = (&config.amqp_exchange, config.amqp_unrouted);
-        let rabbit = RabbitPublisher::new(reveal(url), exchange, unrouted, metrics.clone());
+        let rabbit = RabbitPublisher::new(reveal(url), &config.trust, exchange, unrouted, metrics.clone());
         sinks.push(Sink::Publisher(Arc::new(rabbit)));
     }
     if let Some(url) = &config.smtp {
         let from = mailbox(&config.notify_from).map_err(|why| BadVariable::new("NOTIFY_FROM", why))?;
         let to = mailbox(&config.notify_to).map_err(|why| BadVariable::new("NOTIFY_TO", why))?;
-        let mail = SmtpNotifications::new(reveal(url), from, to);
+        let mail = SmtpNotifications::new(reveal(url), &config.trust, from, to);
         sinks.push(Sink::Mail(Arc::new(mail.map_err(|error| BadVariable::new("SMTP_URL", error))?)));
     }
     Ok(sinks)

@@ -12,6 +12,8 @@
 mod attempts;
 #[cfg(feature = "servers")]
 pub mod brokers;
+#[cfg(feature = "servers")]
+pub mod certificates;
 pub mod clock;
 pub mod contracts;
 pub mod fakes;

@@ -1,5 +1,6 @@
 //! PostgreSQL: the store that any number of equal copies share.
 
+mod address;
 mod api_keys;
 mod archive;
 mod dead_letters;
@@ -20,12 +21,13 @@ use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use time::Date;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 use crate::migrations::{self, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, ReadLine};
+use crate::tls::Trust;
 pub use transaction::PostgresTransaction;
 
 const MIGRATIONS: &[Migration] = &[
@@ -51,13 +53,21 @@ pub struct PostgresOptions {
     pub lock_skus: usize,
     /// How long to wait for a connection.
     pub patience: Duration,
+    /// Whose certificates are believed.
+    pub trust: Trust,
     /// What tells the time; none: the database itself, which all copies share.
     pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { connections: 16, lock_skus: 1_000, patience: Duration::from_secs(5), clock: None }
+        Self {
+            connections: 16,
+            lock_skus: 1_000,
+            patience: Duration::from_secs(5),
+            trust: Trust::default(),
+            clock: None,
+        }
     }
 }
 
@@ -69,15 +79,18 @@ pub struct PostgresDatabase {
 }
 
 impl PostgresDatabase {
-    /// A pool of connections to this URL. Connects to nothing yet.
+    /// A pool of connections to this URL. Connects to nothing yet. With `sslmode=require` TLS is spoken; with `prefer`, which holds when nothing is said, if the server
+    /// offers it. Its certificate is checked in both.
     ///
     /// # Errors
     /// When the URL can't be understood.
     pub fn new(url: &str, options: PostgresOptions) -> StoreResult<Self> {
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|error: tokio_postgres::Error| StoreError::Failed(describe(&error)))?;
+        let mut config = address::read(url)?;
         config.connect_timeout(options.patience).application_name("allocation");
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = {
+            let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+            Manager::from_config(config, options.trust.postgres(), recycling)
+        };
         let pool = Pool::builder(manager)
             .max_size(options.connections)
             .post_create(Hook::async_fn(|client, _| {

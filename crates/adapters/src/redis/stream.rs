@@ -73,12 +73,9 @@ struct Size {
 }
 
 impl RedisStream {
-    /// Adds to a stream at this URL (`redis://host:port/`). Connects when there is something to publish.
-    ///
-    /// # Errors
-    /// When the URL can't be understood.
-    pub fn new(url: &str, settings: StreamSettings, metrics: Metrics) -> Result<Self, DeliveryError> {
-        Ok(Self { link: Link::new(url)?, settings, metrics, size: Mutex::default() })
+    /// Adds to a stream of this Redis ([`Trust::redis`](crate::tls::Trust::redis)). Connects when there is something to publish.
+    pub fn new(client: redis::Client, settings: StreamSettings, metrics: Metrics) -> Self {
+        Self { link: Link::new(client), settings, metrics, size: Mutex::default() }
     }
 
     /// Sees to it that there is room for so many more.

@@ -21,7 +21,7 @@ use reqwest::{Certificate, Client, Response, redirect};
 use url::{Host, Url};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use crate::tls;
+use crate::tls::{self, Trust};
 use address::is_public;
 
 /// The longest URL.
@@ -118,14 +118,19 @@ impl HttpWebhooks {
     ///
     /// # Errors
     /// When the client can't be made.
-    pub fn new(reach: Reach, patience: Duration) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(reach, patience, Arc::new(SystemLookup))
+    pub fn new(reach: Reach, patience: Duration, trust: &Trust) -> Result<Self, reqwest::Error> {
+        Self::with_lookup(reach, patience, trust, Arc::new(SystemLookup))
     }
 
-    fn with_lookup(reach: Reach, patience: Duration, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+    fn with_lookup(
+        reach: Reach,
+        patience: Duration,
+        trust: &Trust,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, reqwest::Error> {
         tls::choose_ring();
         // The machine may have no certificates, as slim containers do.
-        let roots = TLS_SERVER_ROOT_CERTS.iter().map(|root| Certificate::from_der(root));
+        let roots = TLS_SERVER_ROOT_CERTS.iter().chain(trust.own()).map(|root| Certificate::from_der(root));
         let client = Client::builder()
             .tls_certs_merge(roots.collect::<Result<Vec<_>, _>>()?)
             .user_agent(concat!("allocation/", env!("CARGO_PKG_VERSION")))

@@ -105,7 +105,7 @@ fn post(url: &str) -> SignedPost {
 }
 
 fn sender(reach: Reach, lookup: Arc<dyn Lookup>) -> HttpWebhooks {
-    HttpWebhooks::with_lookup(reach, PATIENCE, lookup).unwrap()
+    HttpWebhooks::with_lookup(reach, PATIENCE, &Trust::default(), lookup).unwrap()
 }
 
 /// Hosts that are, or lead to, this machine or a network behind it.
@@ -348,7 +348,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
             open.push(stream);
         }
     });
-    let open = HttpWebhooks::new(Reach::PRIVATE, Duration::from_hours(1)).unwrap();
+    let open = HttpWebhooks::new(Reach::PRIVATE, Duration::from_hours(1), &Trust::default()).unwrap();
     let sent = post(&format!("http://127.0.0.1:{port}/"));
     let answered = tokio::time::timeout(PATIENCE, open.send(&sent)).await.expect("it stops reading");
     assert_eq!(answered.unwrap().status, 200);

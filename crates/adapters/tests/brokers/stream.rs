@@ -1,6 +1,7 @@
 //! A Redis stream is trimmed below what every group has acknowledged, and never above.
 
 use allocation_adapters::redis::{RedisStream, StreamSettings};
+use allocation_adapters::tls::Trust;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::event_publisher::EventPublisher;
 use allocation_testing::servers::RedisServer;
@@ -25,7 +26,7 @@ impl World {
         let client = redis::Client::open(server.url()).unwrap();
         let connection = client.get_multiplexed_async_connection().await.unwrap();
         let (settings, metrics) = (StreamSettings { key: KEY.into(), cap: CAP }, Metrics::new());
-        let publisher = RedisStream::new(&server.url(), settings, metrics.clone()).unwrap();
+        let publisher = RedisStream::new(Trust::default().redis(&server.url()).unwrap(), settings, metrics.clone());
         Self { server, connection, publisher, metrics }
     }
 

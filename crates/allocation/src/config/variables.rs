@@ -23,7 +23,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     secret(
         "DATABASE_URL",
         "sqlite:allocation.db",
-        "The store: sqlite:FILE or postgres://user:password@host:port/database",
+        "The store: sqlite:FILE or postgres://user:password@host:port/database; behind it, ?sslmode=require for TLS and nothing else, disable for none, prefer, which holds unless said, for TLS where the server offers it. A certificate is checked in any case",
     ),
     plain(
         "DB_HOST",
@@ -34,7 +34,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     plain("DB_CONNECTIONS", "16", "The most connections to PostgreSQL"),
     plain("DB_LOCK_SKUS", "1000", "How many SKUs one locking statement may name on PostgreSQL"),
     plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
-    secret("REDIS_URL", "", "The broker: redis://host:port/"),
+    secret("REDIS_URL", "", "The broker: redis://host:port/, or rediss://host:port/ with TLS"),
     plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),
     plain(
         "REDIS_STREAM",
@@ -47,11 +47,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "The most entries of that stream; what every group has acknowledged is removed",
     ),
     plain("REDIS_COMMANDS", "allocation.commands", "The Redis stream that commands come through"),
-    secret("NATS_URL", "", "A broker: nats://user:password@host:port"),
+    secret("NATS_URL", "", "A broker: nats://user:password@host:port, or tls:// with TLS"),
     plain("NATS_STREAM", "allocation-events", "The JetStream stream that events go to"),
     plain("NATS_COMMANDS", "allocation-commands", "The JetStream stream that commands come through"),
     plain("NATS_COMMANDS_SUBJECT", "allocation.commands", "Its subject, if the stream has to be made"),
-    secret("AMQP_URL", "", "A broker, RabbitMQ: amqp://user:password@host:port/vhost"),
+    secret("AMQP_URL", "", "A broker, RabbitMQ: amqp://user:password@host:port/vhost, or amqps:// with TLS"),
     plain("AMQP_EXCHANGE", "allocation.events", "The topic exchange that events go to"),
     plain(
         "AMQP_UNROUTED",
@@ -59,7 +59,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "What becomes of an event that no queue is bound for: wait tries it again until one is, skip counts it and goes on",
     ),
     plain("AMQP_COMMANDS", "allocation.commands", "The RabbitMQ queue that commands come through"),
-    secret("SMTP_URL", "", "The mail server: smtp://user:password@host:port"),
+    secret(
+        "SMTP_URL",
+        "",
+        "The mail server: smtps://user:password@host:port with TLS, smtp://user:password@host:port?tls=required with TLS by STARTTLS, or smtp:// without",
+    ),
     plain("EMAIL_HOST", "", "Short for SMTP_URL: a mail server on this host; localhost means port 11025, else 1025"),
     plain("NOTIFY_FROM", "allocations@example.com", "Who mails are from"),
     plain("NOTIFY_TO", "stock@example.com", "Who is told that a product is out of stock"),
@@ -69,7 +73,23 @@ pub(super) const VARIABLES: &[Variable] = &[
         "Whether webhooks may go to private addresses, and without TLS: on or off. Whoever may register one then reaches what this process reaches",
     ),
     plain("WEBHOOK_SECONDS", "15", "How long a webhook's receiver may take to answer"),
+    plain(
+        "TLS_CA_FILE",
+        "",
+        "A file of authorities (PEM) whose certificates are believed, beside Mozilla's: of database, brokers, mail server and receivers of webhooks",
+    ),
     plain("LISTEN", "127.0.0.1:5005", "Where the web API listens"),
+    plain(
+        "TLS_CERT_FILE",
+        "",
+        "A file with the certificate that the web API shows and those above it (PEM): it then speaks TLS only. A new one is in force within seconds, without a restart",
+    ),
+    plain("TLS_KEY_FILE", "", "The file with its private key (PEM)"),
+    plain(
+        "CORS_ORIGINS",
+        "",
+        "Whose pages may ask the web API from within a browser, such as https://shop.example,http://localhost:3000; without it only its own",
+    ),
     plain(
         "ACCESS",
         "",
@@ -120,7 +140,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "5",
         "For how long requests are still taken after SIGTERM, while /readyz says no, so that whoever sends them here sends them elsewhere",
     ),
-    plain("API_HOST", "localhost", "Where clients find the API: port 5005 for localhost, else 80"),
+    plain(
+        "API_HOST",
+        "localhost",
+        "Where clients find the API: port 5005 for localhost, else 80, or 443 with TLS_CERT_FILE",
+    ),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
     plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),
     plain("CONSUMER", "on", "Whether `serve` consumes messages from the broker: on or off"),

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_adapters::tls::Trust;
 use allocation_adapters::webhook::{HttpWebhooks, Reach};
 use allocation_domain::{AcceptedLine, BatchRef, Calendar, Command, Part, Product, Sku};
-use allocation_entrypoints::web::{self, ConnectionLimits, RequestLimits, Server, WebParts};
+use allocation_entrypoints::web::{self, ConnectionLimits, RequestLimits, Server, Surroundings, WebParts};
 use allocation_service_layer::access::Access;
 use allocation_service_layer::feed::Feed;
 use allocation_service_layer::group_commit::{Commands, HandlerError};
@@ -79,7 +80,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
             hooks: Arc::new(Hooks {
                 store: log.clone(),
                 log,
-                sender: Arc::new(HttpWebhooks::new(Reach::PUBLIC, Duration::from_secs(15))?),
+                sender: Arc::new(HttpWebhooks::new(Reach::PUBLIC, Duration::from_secs(15), &Trust::default())?),
                 clock: clock.clone(),
                 entropy: Arc::new(SystemEntropy),
             }),
@@ -89,6 +90,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
             access: Access::Open,
             limits: RequestLimits::default(),
             leaving: stop.clone(),
+            surroundings: Surroundings::default(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         eprintln!("listening address={}", listener.local_addr()?);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::stream::{self, RetentionPolicy, Stream};
@@ -25,14 +26,16 @@ const GIVEN_UP: Duration = Duration::from_mins(30);
 /// A stream of commands.
 pub struct NatsSource {
     url: String,
+    options: ConnectOptions,
     stream: String,
     subject: String,
 }
 
 impl NatsSource {
-    /// Consumes this stream at this URL (`nats://host:port`); it is made with this subject if it is not there.
-    pub fn new(url: &str, stream: &str, subject: &str) -> Self {
-        Self { url: url.to_owned(), stream: stream.to_owned(), subject: subject.to_owned() }
+    /// Consumes this stream at this URL (`nats://host:port`), connecting as `options` say; it is made with this subject if it is not there.
+    pub fn new(url: &str, options: ConnectOptions, stream: &str, subject: &str) -> Self {
+        let options = options.connection_timeout(PATIENCE).request_timeout(Some(PATIENCE));
+        Self { url: url.to_owned(), options, stream: stream.to_owned(), subject: subject.to_owned() }
     }
 }
 
@@ -47,8 +50,7 @@ impl Source for NatsSource {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SourceError> {
-        let options = async_nats::ConnectOptions::new().connection_timeout(PATIENCE).request_timeout(Some(PATIENCE));
-        let client = options.connect(&self.url).await.map_err(failed)?;
+        let client = self.options.clone().connect(&self.url).await.map_err(failed)?;
         let jetstream = jetstream::new(client);
         let wanted = stream::Config {
             name: self.stream.clone(),

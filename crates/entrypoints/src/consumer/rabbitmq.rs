@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{Channel, Connection, ConnectionProperties, Consumer, runtime};
 use time::OffsetDateTime;
 
 use super::{Delivery, Source, SourceError, Subscription};
@@ -21,17 +22,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A queue of commands.
 pub struct RabbitSource {
     url: String,
+    tls: OwnedTLSConfig,
     queue: String,
 }
 
 impl RabbitSource {
-    /// Consumes this queue at this URL (`amqp://user:password@host:port/vhost`); it is made if it is not there.
-    pub fn new(url: &str, queue: &str) -> Self {
-        Self { url: url.to_owned(), queue: queue.to_owned() }
+    /// Consumes this queue at this URL (`amqp://user:password@host:port/vhost`, or `amqps://` with TLS); it is made if it is not there.
+    pub fn new(url: &str, tls: OwnedTLSConfig, queue: &str) -> Self {
+        Self { url: url.to_owned(), tls, queue: queue.to_owned() }
     }
 
     async fn connect(&self) -> Result<Box<dyn Subscription>, SourceError> {
-        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.map_err(failed)?;
+        let runtime = runtime::default_runtime().map_err(failed)?;
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect_with_config(&self.url, properties, self.tls.clone(), runtime);
+        let connection = connection.await.map_err(failed)?;
         let known = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let mut channel = connection.create_channel().await.map_err(failed)?;
         if channel.queue_declare(self.queue.as_str().into(), known, FieldTable::default()).await.is_err() {

@@ -17,12 +17,9 @@ pub struct RedisPubSub {
 }
 
 impl RedisPubSub {
-    /// Consumes from this URL (`redis://host:port/`).
-    ///
-    /// # Errors
-    /// When the URL can't be understood.
-    pub fn new(url: &str) -> Result<Self, SourceError> {
-        Ok(Self { client: redis::Client::open(url).map_err(failed)? })
+    /// Consumes from this Redis.
+    pub fn new(client: redis::Client) -> Self {
+        Self { client }
     }
 }
 

@@ -29,12 +29,9 @@ pub struct RedisStreams {
 }
 
 impl RedisStreams {
-    /// Consumes this stream at this URL (`redis://host:port/`).
-    ///
-    /// # Errors
-    /// When the URL can't be understood.
-    pub fn new(url: &str, stream: &str) -> Result<Self, SourceError> {
-        Ok(Self { client: redis::Client::open(url).map_err(failed)?, stream: stream.to_owned() })
+    /// Consumes this stream of this Redis.
+    pub fn new(client: redis::Client, stream: &str) -> Self {
+        Self { client, stream: stream.to_owned() }
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod access;
 mod batches;
+mod certificate;
 mod events;
 mod extract;
 mod floor;
 mod gate;
+mod headers;
 mod keyed;
 mod movements;
 mod operations;
@@ -38,8 +40,10 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::middleware;
+pub use certificate::{BadCertificate, Certificate, CertificateFiles};
 use gate::Gate;
 pub use gate::RequestLimits;
+pub use headers::{NoOrigin, Origin, Surroundings};
 use keyed::Running;
 use problem::Problem;
 pub use server::{ConnectionLimits, Server};
@@ -76,6 +80,8 @@ pub struct WebParts {
     pub limits: RequestLimits,
     /// Cancelled when the service is about to stop, so that no more requests are sent here.
     pub leaving: CancellationToken,
+    /// Where it stands.
+    pub surroundings: Surroundings,
 }
 
 /// [`WebParts`], shared by all requests.
@@ -178,14 +184,20 @@ pub fn openapi() -> String {
 /// Everything that is served.
 pub fn router(state: WebState) -> Router {
     let (router, document) = documented(&state.access, &state.metrics).split_for_parts();
-    router
+    let cors = state.surroundings.cors();
+    let router = router
         // No scope: it says what the source does, and holds no data; and a browser that opens a page has no credential to give.
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into()))
         .layer(middleware::from_fn_with_state(state.clone(), told::pass))
-        .with_state(state)
+        .with_state(state);
+    // Outermost, so that refusals may be read by pages too.
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// Where a request's changes come from: `http` when nobody had to say who they are.

@@ -22,13 +22,18 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use super::certificate::Certificate;
 use super::problem::Problem;
 
 /// For how long a connection that is to end may stay open with nothing under way.
@@ -39,6 +44,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const UNSENT: usize = 64 * 1024;
 /// How much a stream of HTTP/2 may send before it is read, and how much all streams of a connection may.
 const UNREAD: (u32, u32) = (64 * 1024, 256 * 1024);
+
+/// A connection, without TLS or with it.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What a connection may take up.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +82,8 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     protocol: auto::Builder<TokioExecutor>,
+    /// What TLS is spoken with; none: it is not.
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// What whoever is one too many is told, as far as they still hear.
     too_many: String,
 }
@@ -83,8 +93,9 @@ impl Server {
     pub fn new(router: Router, limits: ConnectionLimits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol.http1().max_buf_size(limits.head_bytes);
+        let (tls, too_many) = (None, too_many());
         let Some(streams) = limits.streams else {
-            return Self { router, limits, clock, metrics, protocol: protocol.http1_only(), too_many: too_many() };
+            return Self { router, limits, clock, metrics, protocol: protocol.http1_only(), tls, too_many };
         };
         protocol
             .http2()
@@ -94,7 +105,13 @@ impl Server {
             .max_send_buf_size(UNSENT)
             .initial_stream_window_size(UNREAD.0)
             .initial_connection_window_size(UNREAD.1);
-        Self { router, limits, clock, metrics, protocol, too_many: too_many() }
+        Self { router, limits, clock, metrics, protocol, tls, too_many }
+    }
+
+    /// Speaks TLS, and nothing without, showing this certificate.
+    #[must_use]
+    pub fn with_tls(self, certificate: &Certificate) -> Self {
+        Self { tls: Some(certificate.current()), ..self }
     }
 
     /// Serves until told to stop, and then whatever is under way to its end.
@@ -127,6 +144,10 @@ impl Server {
         let place = Place::take(&self.metrics);
         if place.before >= self.limits.connections {
             self.metrics.bit(Limit::connections);
+            // Who is to speak TLS would not understand it.
+            if self.tls.is_some() {
+                return;
+            }
             // It fits into the system's memory, so this does not wait.
             let _ = stream.into_std().and_then(|mut stream| stream.write(self.too_many.as_bytes()));
             return;
@@ -135,21 +156,57 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let (server, told) = (self.clone(), ending.subscribe());
         connections.spawn(async move {
-            server.serve(stream, told).await;
+            let pulse = Arc::new(Pulse::new(server.clock.clone()));
+            match &server.tls {
+                None => server.serve(Either::Left(stream), told, pulse).await,
+                Some(tls) => {
+                    // Which pair is in force is asked for each connection.
+                    let acceptor = TlsAcceptor::from(tls.borrow().clone());
+                    if let Some(stream) = server.shake_hands(acceptor, stream, told.clone()).await {
+                        server.serve(Either::Right(stream), told, pulse).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
 
+    /// Begins to speak TLS. It has the time that a head has, and what is left of it afterwards is for the head.
+    async fn shake_hands(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+        mut told: watch::Receiver<()>,
+    ) -> Option<Box<TlsStream<TcpStream>>> {
+        let ending = async {
+            let _ = told.changed().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            biased;
+            shaken = acceptor.accept(stream) => match shaken {
+                Ok(stream) => Some(Box::new(stream)),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection did not come to speak TLS");
+                    None
+                }
+            },
+            () = ending => None,
+            () = tokio::time::sleep(self.limits.head) => {
+                self.metrics.bit(Limit::head_seconds);
+                None
+            }
+        }
+    }
+
     /// Serves one connection. It ends by itself, by being of no use, or once told to and nothing is under way.
-    async fn serve<S>(&self, stream: S, mut told: watch::Receiver<()>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let pulse = Arc::new(Pulse::new(self.clock.clone()));
+    async fn serve(&self, stream: Stream, mut told: watch::Receiver<()>, pulse: Arc<Pulse>) {
         let service = service_fn(|request: Request<Incoming>| self.answer(request, &pulse));
         let stream = TokioIo::new(Watched { stream, pulse: pulse.clone() });
         let mut connection = pin!(self.protocol.serve_connection(stream, service));
-        let mut alarm = pin!(tokio::time::sleep(self.limits.head));
+        // Less than all of it when TLS has taken some.
+        let first = pulse.look(self.limits.head, self.limits.idle).unwrap_or_default();
+        let mut alarm = pin!(tokio::time::sleep(first));
         let mut ending = false;
         loop {
             tokio::select! {

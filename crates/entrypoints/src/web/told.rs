@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::WebState;
+use super::{WebState, headers};
 
 /// The header that names a request, on its way in and back.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,12 +54,14 @@ pub(super) async fn pass(State(state): State<WebState>, mut request: Request, ne
     // Costs something only where it is wanted.
     let line = tracing::enabled!(target: "request", tracing::Level::INFO)
         .then(|| Line { method: request.method().clone(), path: request.uri().path().to_owned() });
+    let is_page = headers::is_page(request.uri().path());
     let started = state.clock.monotonic();
     let mut response = state.gate.pass(&route, request, next).await;
     let took = state.clock.monotonic().saturating_sub(started);
     if let Some(line) = line {
         line.write(&id, &route, &response, took);
     }
+    state.surroundings.tell(is_page, response.headers_mut());
     if let Ok(id) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }

@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 pub use nats::NatsServer;
@@ -24,6 +25,8 @@ pub use rabbitmq::RabbitServer;
 pub use redis::RedisServer;
 pub use smtp::{Mail, SmtpCatcher};
 use tempfile::TempDir;
+
+use crate::certificates::{Pair, PairFiles};
 
 /// Not root: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -46,6 +49,20 @@ fn folder(name: &str) -> TempDir {
     }
     folder
 }
+
+/// Writes a pair where a server finds it, which its user owns.
+fn write_pair(pair: &Pair, folder: &Path) -> PairFiles {
+    let files = pair.write(folder);
+    if is_root() {
+        for file in [&files.chain, &files.key] {
+            chown(file, Some(NOBODY), Some(NOBODY)).expect("root may give away a file");
+        }
+    }
+    files
+}
+
+/// What there is to say where there is a server in an image only.
+const NO_TLS: &str = "tests of TLS need the server as a program of this machine";
 
 /// A command that does not run as root.
 fn command(program: impl AsRef<OsStr>) -> Command {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::keeper::{Keeper, Ways, kept};
 use super::programs::{Found, Wanted};
-use super::{folder, free_port};
+use super::{NO_TLS, folder, free_port, write_pair};
+use crate::certificates::Pair;
 
 const NATS: Wanted = Wanted {
     program: "nats-server",
@@ -20,6 +21,7 @@ const STORE: u64 = 1 << 30;
 pub struct NatsServer {
     keeper: Keeper,
     port: u16,
+    scheme: &'static str,
 }
 
 impl NatsServer {
@@ -30,6 +32,15 @@ impl NatsServer {
 
     /// Starts one whose streams may hold so many bytes on disk.
     pub async fn with_store(bytes: u64) -> Self {
+        Self::with(bytes, None).await
+    }
+
+    /// Starts one that speaks TLS only, showing this pair.
+    pub async fn start_with_tls(pair: &Pair) -> Self {
+        Self::with(STORE, Some(pair)).await
+    }
+
+    async fn with(bytes: u64, pair: Option<&Pair>) -> Self {
         let (folder, port) = (folder("nats"), free_port());
         let config = |port: u16, host: &str, data: &str| {
             format!(
@@ -41,26 +52,33 @@ impl NatsServer {
         let keeper = match NATS.find() {
             Found::Program(program) => {
                 let data = folder.path().join("data");
-                std::fs::write(&file, config(port, "127.0.0.1", &data.to_string_lossy())).expect("its folder");
+                let mut text = config(port, "127.0.0.1", &data.to_string_lossy());
+                if let Some(pair) = pair {
+                    let files = write_pair(pair, folder.path());
+                    let (chain, key) = (files.chain.display(), files.key.display());
+                    text = format!("{text}tls {{ cert_file: \"{chain}\", key_file: \"{key}\" }}\n");
+                }
+                std::fs::write(&file, text).expect("its folder");
                 let mut nats = Command::new(program);
                 nats.arg("--config").arg(file);
                 Keeper::new(&nats, folder, &Ways::of_program())
             }
             Found::Image(image) => {
+                assert!(pair.is_none(), "{NO_TLS}");
                 std::fs::write(&file, config(4222, "0.0.0.0", "/data")).expect("its folder");
                 let mounted = ["-v".to_owned(), format!("{}:/nats.conf:ro", file.display())];
                 let arguments = ["--config", "/nats.conf"].map(str::to_owned);
                 Keeper::container(image, "TERM", (port, 4222), "/data", &mounted, &arguments, folder)
             }
         };
-        let mut server = Self { keeper, port };
+        let mut server = Self { keeper, port, scheme: if pair.is_some() { "tls" } else { "nats" } };
         server.bring_back().await;
         server
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 }
 

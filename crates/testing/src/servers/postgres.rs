@@ -1,5 +1,6 @@
 //! A throwaway PostgreSQL.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,8 @@ use tokio_postgres::{Client, NoTls};
 
 use super::keeper::{Keeper, Ways};
 use super::programs::{Found, Wanted};
-use super::{command, folder, free_port};
+use super::{NO_TLS, command, folder, free_port, write_pair};
+use crate::certificates::Pair;
 
 const FOLDERS: &[&str] = &["/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin"];
 const INITDB: Wanted =
@@ -16,6 +18,12 @@ const INITDB: Wanted =
 
 /// The variable under which a server that was started for the whole test run is known.
 pub const RUNNING: &str = "ALLOCATION_TEST_POSTGRES_PORT";
+
+/// For everything but durability.
+const CARELESS: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+
+/// When its configuration was read last.
+const LOADED: &str = "SELECT pg_conf_load_time()::text";
 
 /// At this signal it ends at once and in good order; at SIGTERM it would wait for its clients.
 const END: &str = "INT";
@@ -31,23 +39,35 @@ const KILL: &str = r#"processes=$(cat "/proc/$server/task/$server/children")
 pub struct PostgresServer {
     keeper: Keeper,
     port: u16,
+    folder: PathBuf,
 }
 
 impl PostgresServer {
     /// A server that never waits for the disk: for everything but durability.
     pub fn start() -> Self {
-        Self::with(&["fsync=off", "synchronous_commit=off", "full_page_writes=off"])
+        Self::with(&CARELESS, None)
     }
 
     /// A server that is careful with data, as in production.
     pub fn start_durable() -> Self {
-        Self::with(&["fsync=on", "synchronous_commit=on"])
+        Self::with(&["fsync=on", "synchronous_commit=on"], None)
     }
 
-    fn with(settings: &[&str]) -> Self {
+    /// A server as [`PostgresServer::start`] gives it, that offers TLS and shows this pair.
+    pub fn start_with_tls(pair: &Pair) -> Self {
+        Self::with(&CARELESS, Some(pair))
+    }
+
+    fn with(settings: &[&str], pair: Option<&Pair>) -> Self {
         let (folder, port) = (folder("postgres"), free_port());
+        let path = folder.path().to_owned();
         let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         settings.extend(["max_connections=830".into(), "shared_buffers=128MB".into(), "max_wal_size=2GB".into()]);
+        if let Some(pair) = pair {
+            let files = write_pair(pair, &path);
+            let (chain, key) = (files.chain.display(), files.key.display());
+            settings.extend(["ssl=on".into(), format!("ssl_cert_file={chain}"), format!("ssl_key_file={key}")]);
+        }
         let settings = |flag: &'static str| settings.clone().into_iter().flat_map(move |s| [flag.to_owned(), s]);
         let mut keeper = match INITDB.find() {
             Found::Program(initdb) => {
@@ -66,13 +86,27 @@ impl PostgresServer {
                 Keeper::new(&postgres, folder, &Ways { end: END, kill: KILL.into(), ..Ways::of_program() })
             }
             Found::Image(image) => {
+                assert!(pair.is_none(), "{NO_TLS}");
                 let options = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust", "-e", "POSTGRES_USER=allocation"];
                 let (options, arguments) = (options.map(str::to_owned), settings("-c").collect::<Vec<_>>());
                 Keeper::container(image, END, (port, 5432), "/var/lib/postgresql/data", &options, &arguments, folder)
             }
         };
         keeper.begin();
-        Self { keeper, port }
+        Self { keeper, port, folder: path }
+    }
+
+    /// Has it show another pair from now on.
+    pub async fn show(&self, pair: &Pair) {
+        write_pair(pair, &self.folder);
+        let admin = admin(self.port).await;
+        let before = admin.query_one(LOADED, &[]).await.expect("a query").get::<_, String>(0);
+        admin.execute("SELECT pg_reload_conf()", &[]).await.expect("a reload");
+        crate::eventually("its configuration to be read again", async || {
+            let now = admin.query_one(LOADED, &[]).await.expect("a query").get::<_, String>(0);
+            (now != before).then_some(())
+        })
+        .await;
     }
 
     /// The port it listens on.

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::keeper::{Keeper, Ways, kept};
 use super::programs::{Found, Wanted};
-use super::{command, folder, free_port};
+use super::{NO_TLS, command, folder, free_port, write_pair};
+use crate::certificates::Pair;
 
 const RABBITMQ: Wanted = Wanted {
     // Lies beside the server itself; what Debian has on the path insists on a user of its own.
@@ -23,15 +24,26 @@ pub struct RabbitServer {
     port: u16,
     /// Gives the `rabbitmqctl` that reaches it.
     control: Control,
+    scheme: &'static str,
 }
 
 impl RabbitServer {
     /// Starts one, and waits until it takes connections.
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// Starts one that speaks TLS only, showing this pair.
+    pub async fn start_with_tls(pair: &Pair) -> Self {
+        Self::with(Some(pair)).await
+    }
+
+    async fn with(pair: Option<&Pair>) -> Self {
         let (folder, port) = (folder("rabbitmq"), free_port());
         let (keeper, control) = match RABBITMQ.find() {
-            Found::Program(program) => Self::program(program, port, folder),
+            Found::Program(program) => Self::program(program, port, folder, pair),
             Found::Image(image) => {
+                assert!(pair.is_none(), "{NO_TLS}");
                 let name = format!("allocation-{}-{port}", std::process::id());
                 let control = move || {
                     let mut docker = Command::new("docker");
@@ -44,18 +56,27 @@ impl RabbitServer {
                 (keeper, Box::new(control) as Control)
             }
         };
-        let mut server = Self { keeper, port, control };
+        let scheme = if pair.is_some() { "amqps" } else { "amqp" };
+        let mut server = Self { keeper, port, control, scheme };
         server.bring_back().await;
         server
     }
 
-    fn program(program: PathBuf, port: u16, folder: tempfile::TempDir) -> (Keeper, Control) {
+    fn program(program: PathBuf, port: u16, folder: tempfile::TempDir, pair: Option<&Pair>) -> (Keeper, Control) {
         let home = folder.path().to_owned();
         let (distribution, mapper) = (free_port().to_string(), free_port().to_string());
         let node = format!("allocation-{port}@localhost");
         let config = home.join("rabbitmq.conf");
-        let text =
-            format!("listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 1MB\n");
+        let listener = match pair.map(|pair| write_pair(pair, &home)) {
+            None => format!("listeners.tcp.1 = 127.0.0.1:{port}"),
+            Some(files) => format!(
+                "listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\nssl_options.verify = verify_none\n\
+                 ssl_options.certfile = {}\nssl_options.keyfile = {}",
+                files.chain.display(),
+                files.key.display()
+            ),
+        };
+        let text = format!("{listener}\nloopback_users = none\ndisk_free_limit.absolute = 1MB\n");
         std::fs::write(&config, text).expect("its folder");
         let within = move |mut command: Command| {
             command.env("HOME", &home).env("ERL_EPMD_PORT", &mapper).env("ERL_EPMD_ADDRESS", "127.0.0.1");
@@ -84,7 +105,7 @@ impl RabbitServer {
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+        format!("{}://guest:guest@127.0.0.1:{}/%2f", self.scheme, self.port)
     }
 
     /// How much memory it may take, as a part of the machine's: with next to none it blocks whoever publishes.

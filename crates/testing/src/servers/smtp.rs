@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use rustls::ServerConfig;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::free_port;
+use crate::certificates::Pair;
 
 /// A mail as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +22,20 @@ pub struct Mail {
     pub content: String,
 }
 
+/// Whether a catcher speaks TLS.
+#[derive(Clone)]
+enum Tls {
+    No,
+    /// From the first byte on.
+    Always(Arc<ServerConfig>),
+    /// Once asked to.
+    Asked(Arc<ServerConfig>),
+}
+
 /// Catches mail.
 pub struct SmtpCatcher {
     port: u16,
+    tls: Tls,
     mails: Arc<Mutex<Vec<Mail>>>,
     task: Option<JoinHandle<()>>,
 }
@@ -36,24 +50,45 @@ impl SmtpCatcher {
 
     /// One that is not running yet, but has its port.
     pub fn stopped() -> Self {
-        Self { port: free_port(), mails: Arc::default(), task: None }
+        Self { port: free_port(), tls: Tls::No, mails: Arc::default(), task: None }
+    }
+
+    /// Starts one that speaks TLS from the first byte on, and shows this pair.
+    pub async fn start_with_tls(pair: &Pair) -> Self {
+        Self::begin(Tls::Always(pair.server())).await
+    }
+
+    /// Starts one that speaks TLS once asked to by STARTTLS, and takes no mail before.
+    pub async fn start_with_starttls(pair: &Pair) -> Self {
+        Self::begin(Tls::Asked(pair.server())).await
+    }
+
+    async fn begin(tls: Tls) -> Self {
+        let mut catcher = Self { port: free_port(), tls, mails: Arc::default(), task: None };
+        catcher.bring_back().await;
+        catcher
     }
 
     /// Starts it on its port.
     pub async fn bring_back(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the catcher's port");
-        let mails = self.mails.clone();
+        let (mails, tls) = (self.mails.clone(), self.tls.clone());
         self.task = Some(tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let mails = mails.clone();
-                tokio::spawn(async move { converse(connection, &mails).await });
+                let (mails, tls) = (mails.clone(), tls.clone());
+                tokio::spawn(async move { answer(connection, tls, &mails).await });
             }
         }));
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("smtp://127.0.0.1:{}", self.port)
+        let (scheme, end) = match self.tls {
+            Tls::No => ("smtp", ""),
+            Tls::Always(_) => ("smtps", ""),
+            Tls::Asked(_) => ("smtp", "?tls=required"),
+        };
+        format!("{scheme}://127.0.0.1:{}{end}", self.port)
     }
 
     /// What was caught.
@@ -70,16 +105,54 @@ impl Drop for SmtpCatcher {
     }
 }
 
-async fn converse(mut connection: TcpStream, mails: &Mutex<Vec<Mail>>) -> Option<()> {
-    let (read, mut write) = connection.split();
-    let mut lines = BufReader::new(read).lines();
+async fn answer(connection: TcpStream, tls: Tls, mails: &Mutex<Vec<Mail>>) -> Option<()> {
+    match tls {
+        Tls::No => drop(converse(connection, Manner::Plain, mails).await?),
+        Tls::Always(config) => {
+            let connection = TlsAcceptor::from(config).accept(connection).await.ok()?;
+            drop(converse(connection, Manner::Plain, mails).await?);
+        }
+        Tls::Asked(config) => {
+            let connection = converse(connection, Manner::UntilTls, mails).await?;
+            let connection = TlsAcceptor::from(config).accept(connection).await.ok()?;
+            drop(converse(connection, Manner::Going, mails).await?);
+        }
+    }
+    Some(())
+}
+
+/// How a conversation goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    /// Until TLS is asked for, and without mail.
+    UntilTls,
+    /// Goes on after that.
+    Going,
+}
+
+/// Converses to the end; gives the connection back.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: S,
+    manner: Manner,
+    mails: &Mutex<Vec<Mail>>,
+) -> Option<S> {
+    let mut stream = BufReader::new(connection);
     let mut mail = Mail { from: String::new(), to: String::new(), content: String::new() };
-    write.write_all(b"220 catcher\r\n").await.ok()?;
+    if manner != Manner::Going {
+        stream.write_all(b"220 catcher\r\n").await.ok()?;
+    }
     loop {
-        let line = lines.next_line().await.ok()??;
+        let line = next_line(&mut stream).await?;
         let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         let address = || line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
         let reply: &[u8] = match verb.as_str() {
+            "EHLO" if manner == Manner::UntilTls => b"250-catcher\r\n250 STARTTLS\r\n",
+            "STARTTLS" if manner == Manner::UntilTls => {
+                stream.write_all(b"220 go on\r\n").await.ok()?;
+                return Some(stream.into_inner());
+            }
+            "MAIL" if manner == Manner::UntilTls => b"530 STARTTLS first\r\n",
             "EHLO" | "HELO" | "RSET" | "NOOP" => b"250 OK\r\n",
             "MAIL" => {
                 mail.from = address();
@@ -90,10 +163,12 @@ async fn converse(mut connection: TcpStream, mails: &Mutex<Vec<Mail>>) -> Option
                 b"250 OK\r\n"
             }
             "DATA" => {
-                write.write_all(b"354 go on\r\n").await.ok()?;
+                stream.write_all(b"354 go on\r\n").await.ok()?;
+                // Over TLS what is written is on its way once it is flushed.
+                stream.flush().await.ok()?;
                 mail.content.clear();
                 loop {
-                    let line = lines.next_line().await.ok()??;
+                    let line = next_line(&mut stream).await?;
                     if line == "." {
                         break;
                     }
@@ -104,11 +179,21 @@ async fn converse(mut connection: TcpStream, mails: &Mutex<Vec<Mail>>) -> Option
                 b"250 OK\r\n"
             }
             "QUIT" => {
-                write.write_all(b"221 bye\r\n").await.ok()?;
-                return Some(());
+                stream.write_all(b"221 bye\r\n").await.ok()?;
+                stream.flush().await.ok()?;
+                return Some(stream.into_inner());
             }
             _ => b"500 what?\r\n",
         };
-        write.write_all(reply).await.ok()?;
+        stream.write_all(reply).await.ok()?;
+        stream.flush().await.ok()?;
     }
+}
+
+async fn next_line(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {
+    let mut line = String::new();
+    if stream.read_line(&mut line).await.ok()? == 0 {
+        return None;
+    }
+    Some(line.trim_end_matches(['\r', '\n']).to_owned())
 }
