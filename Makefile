@@ -41,7 +41,7 @@ soak: ## A hundred times the random histories that CI tries, a minute of content
 	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e -- contention hang_up
 
 chaos: export CHAOS = 20
-chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, and print what was done; takes a quarter of an hour
+chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, and print what was done; takes a quarter of an hour
 	$(SERVERS) $(CARGO) test --package allocation --test chaos -- --nocapture
 
 lint: ## Format, clippy, documentation, dependencies, what is in deploy/, instructions of one allocation

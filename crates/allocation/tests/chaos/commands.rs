@@ -114,6 +114,14 @@ impl Command {
     }
 }
 
+/// What a product's `allocated`, `on_hand` and `available` are once the first so many commands are done.
+pub(crate) fn numbers_of(sku: &str, commands: usize) -> [usize; 3] {
+    let of_it = || (0..commands).map(Command::nth).filter(|command| command.sku() == sku);
+    let ordered = of_it().filter(|command| command.is_order()).count();
+    let damaged = of_it().count() - ordered;
+    [ordered, UNITS - damaged, UNITS - damaged - ordered]
+}
+
 /// A message that nobody can use: there is no such order.
 pub(crate) fn unusable(n: usize) -> String {
     message(&format!("x{n}"), "pick", &json!({"order_id": format!("x{n}")}))

@@ -1,9 +1,11 @@
 //! Kill tests: the program dies at every failpoint, again and again, and broker and database die too, while commands come in by HTTP and as messages, some
-//! of them twice. Nothing is lost, nothing acts twice, no durable consumer misses an event, and the books balance.
+//! of them twice. Nothing is lost, nothing acts twice, no durable consumer misses an event, and the books balance. And primaries are lost, and followed by
+//! their standbys.
 //!
 //! `CHAOS=20` is the whole of it; without it, a twentieth is done.
 
 mod commands;
+mod failover;
 mod tally;
 mod world;
 
@@ -105,9 +107,14 @@ async fn go_through(on: On, over: Over, blows: Vec<Blow>, commands: usize) -> Ta
     world.come_to_an_end(commands).await
 }
 
+/// How much is done: 20 is all.
+fn chaos() -> usize {
+    std::env::var("CHAOS").map_or(1, |chaos| chaos.parse().expect("CHAOS is a number"))
+}
+
 #[test]
 fn whatever_dies_wherever_it_dies_nothing_is_lost_and_nothing_acts_twice() {
-    let chaos: usize = std::env::var("CHAOS").map_or(1, |chaos| chaos.parse().expect("CHAOS is a number"));
+    let chaos = chaos();
     let (commands, kills) = (5_000 * chaos, (50 * chaos / 20).max(2));
     // A thread each: servers are killed by calls that block.
     let tally = std::thread::scope(|scope| {

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::On;
-use crate::commands::{BATCH, Command, UNITS, products, unusable};
+use crate::commands::{BATCH, Command, UNITS, numbers_of, products, unusable};
 use crate::tally::Tally;
 use occasions::Occasions;
 
@@ -386,14 +386,10 @@ impl World {
 
     /// The numbers of each product are what the commands come to.
     async fn assert_as_ordered(&self, program: &Program) {
-        let commands: Vec<_> = (0..self.tally.commands()).map(Command::nth).collect();
         for sku in products() {
-            let of_it = || commands.iter().filter(|command| command.sku() == sku);
-            let ordered = of_it().filter(|command| command.is_order()).count();
-            let damaged = of_it().count() - ordered;
             let product = self.get(program, &format!("/v1/products/{sku}")).await;
             let found = [&product["allocated"], &product["on_hand"], &product["available"]];
-            let expected = [ordered, UNITS - damaged, UNITS - damaged - ordered];
+            let expected = numbers_of(&sku, self.tally.commands());
             assert_eq!(found, expected.map(|units| json!(units)).each_ref(), "{product}");
         }
     }
