@@ -1,4 +1,4 @@
-//! The keys of an issuer of tokens, found as OpenID Connect Discovery has it.
+//! The keys of an issuer of tokens, found as OIDC Discovery has it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -41,6 +41,10 @@ impl IssuerUrl {
         &self.0
     }
 
+    fn is_without_tls(&self) -> bool {
+        Url::parse(&self.0).is_ok_and(|url| url.scheme() == "http")
+    }
+
     fn configuration(&self) -> String {
         format!("{}{CONFIGURATION}", self.0.trim_end_matches('/'))
     }
@@ -79,7 +83,9 @@ impl OidcKeys {
     /// When the client can't be made.
     pub fn new(issuer: IssuerUrl) -> Result<Self, reqwest::Error> {
         // Where its keys are, the issuer says itself; nobody else may send us elsewhere.
-        let client = tls::http_client()?.redirect(redirect::Policy::none()).timeout(PATIENCE).build()?;
+        let client = tls::http_client()?.redirect(redirect::Policy::none()).timeout(PATIENCE);
+        // Without TLS nobody may stand in between.
+        let client = if issuer.is_without_tls() { client.no_proxy() } else { client }.build()?;
         Ok(Self { client, issuer })
     }
 
@@ -113,6 +119,9 @@ impl TokenKeySource for OidcKeys {
             return Err(unusable(&url, &format!("it is of another issuer, {:?}", configuration.issuer)));
         }
         let keys = safe(&configuration.jwks_uri).map_err(|why| unusable(&url, &format!("its `jwks_uri` {why}")))?;
+        if keys.scheme() == "http" && !self.issuer.is_without_tls() {
+            return Err(unusable(&url, &"its `jwks_uri` is without TLS"));
+        }
         let set = self.get(keys.as_str()).await?;
         TokenKeys::read(&set).map_err(|error| unusable(keys.as_str(), &error))
     }
@@ -120,6 +129,12 @@ impl TokenKeySource for OidcKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -156,5 +171,97 @@ mod tests {
         ] {
             assert_eq!(IssuerUrl::new(issuer).unwrap().configuration(), configuration);
         }
+    }
+
+    /// Answers each request as `answer` says for its path, and counts the connections.
+    async fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (here, connections) = (url.clone(), Arc::new(AtomicUsize::new(0)));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut stream = BufReader::new(stream);
+                let (mut first, mut line) = (String::new(), String::new());
+                stream.read_line(&mut first).await.unwrap();
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    line.clear();
+                }
+                let answer = answer(&here, first.split(' ').nth(1).unwrap());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (url, connections)
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    async fn ask(url: &str) -> Result<usize, String> {
+        let source = OidcKeys::new(IssuerUrl::new(url).unwrap()).unwrap();
+        source.token_keys().await.map(|keys| keys.len()).map_err(|error| error.0)
+    }
+
+    const KEYS: &str =
+        r#"{"keys": [{"kty": "RSA", "kid": "1", "n": "AQAB", "e": "AQAB"}, {"kty": "oct", "kid": "2", "k": "AQAB"}]}"#;
+
+    #[tokio::test]
+    async fn keys_are_where_the_issuer_says() {
+        let (url, _) = serve(|here, path| match path {
+            "/realm/.well-known/openid-configuration" => {
+                ok(&format!(r#"{{"issuer": "{here}/realm/", "jwks_uri": "{here}/keys?v=1", "more": []}}"#))
+            }
+            "/keys?v=1" => ok(KEYS),
+            other => panic!("{other}"),
+        })
+        .await;
+        assert_eq!(ask(&format!("{url}/realm/")).await, Ok(1));
+        let refused = ask(&format!("{url}/realm")).await.unwrap_err();
+        assert!(refused.contains("another issuer"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_describe_the_issuer_is_of_no_use() {
+        for (configuration, keys, why) in [
+            ("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(), ok(KEYS), "404"),
+            (ok("<html>"), ok(KEYS), "of no use"),
+            (ok("{}"), ok(KEYS), "issuer"),
+            (ok(r#"{"issuer": "HERE"}"#), ok(KEYS), "jwks_uri"),
+            (ok(r#"{"issuer": "HERE", "jwks_uri": "http://192.0.2.1/"}"#), ok(KEYS), "loopback"),
+            (ok(r#"{"issuer": "HERE", "jwks_uri": "file:///etc/passwd"}"#), ok(KEYS), "loopback"),
+            (ok(r#"{"issuer": "HERE", "jwks_uri": "HERE/keys"}"#), ok("{}"), "keys"),
+            (ok(r#"{"issuer": "HERE", "jwks_uri": "HERE/keys"}"#), ok(&" ".repeat(MOST + 1)), "bytes"),
+            (ok(r#"{"issuer": "HERE", "jwks_uri": "HERE/keys"}"#), "HTTP/1.1 200 OK\r\n".to_owned(), "error"),
+        ] {
+            let told = configuration.clone();
+            let (url, _) = serve(move |here, path| match path {
+                "/.well-known/openid-configuration" => {
+                    let (_, body) = configuration.split_once("\r\n\r\n").unwrap();
+                    if configuration.contains("200 OK") {
+                        ok(&body.replace("HERE", here))
+                    } else {
+                        configuration.clone()
+                    }
+                }
+                _ => keys.clone(),
+            })
+            .await;
+            let refused = ask(&url).await.unwrap_err();
+            assert!(refused.contains(why), "{told}: {refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_followed_elsewhere() {
+        let (elsewhere, connections) = serve(|_, _| ok(KEYS)).await;
+        let moved =
+            format!("HTTP/1.1 302 Found\r\nLocation: {elsewhere}/\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let (url, _) = serve(move |_, _| moved.clone()).await;
+        let refused = ask(&url).await.unwrap_err();
+        assert!(refused.contains("302"), "{refused}");
+        assert_eq!(connections.load(Ordering::SeqCst), 0);
     }
 }

@@ -16,6 +16,7 @@ pub mod program;
 pub mod real_orders;
 pub mod servers;
 pub mod shorthand;
+pub mod tokens;
 
 use std::time::Duration;
 

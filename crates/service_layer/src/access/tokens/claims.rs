@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use super::super::Scope;
 use super::TokenFault;
 
-/// The longest subject, in bytes, as OpenID Connect has it.
+/// The longest subject, in bytes, as OIDC has it.
 const LONGEST_SUBJECT: usize = 255;
 
 /// What a token says that matters here; its issuer and for whom it is are looked at by the library.

@@ -34,7 +34,7 @@ use crate::ports::token_keys::TokenKeySource;
 /// How often the issuer's keys are read.
 pub const REFRESHED: Duration = Duration::from_mins(5);
 /// How often they are read at most, when there is a reason to before their time.
-pub const ASKED_AGAIN: Duration = Duration::from_secs(10);
+pub const ASKED_AGAIN: Duration = Duration::from_secs(5);
 /// For how long keys are in force that were read, if they can't be read again.
 pub const KEPT: Duration = Duration::from_hours(1);
 /// How far the issuer's clock may be from ours.
