@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod receivers;
+mod token_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ use time::{Date, OffsetDateTime};
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::receivers::{FakeNotifications, FakePublisher, FakeReceivers};
+pub use self::token_keys::FakeIssuer;
 
 /// A store in memory: one transaction at a time, on a copy that a commit puts in the original's place.
 #[derive(Clone)]
