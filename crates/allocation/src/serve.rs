@@ -77,7 +77,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             commands: Arc::new(lane.handle.clone()),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
-            time_zones: config.usual.time_zones.clone(),
+            usual: config.usual.clone(),
             housekeeping: store.housekeeping(),
             keep_keys: config.keep_keys,
         };
