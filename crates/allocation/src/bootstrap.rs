@@ -89,6 +89,7 @@ impl Store {
                 let options = PostgresOptions {
                     connections: config.pool,
                     lock_skus: config.lock_skus,
+                    statements: config.statements,
                     trust: config.trust.clone(),
                     ..PostgresOptions::default()
                 };

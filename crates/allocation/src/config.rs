@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use allocation_adapters::oidc::IssuerUrl;
+use allocation_adapters::postgres::Statements;
 use allocation_adapters::rabbitmq::Unrouted;
 use allocation_adapters::redis::StreamSettings;
 use allocation_adapters::tls::Trust;
@@ -117,6 +118,7 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) pool: usize,
     pub(crate) lock_skus: usize,
+    pub(crate) statements: Statements,
     pub(crate) migrate: bool,
     pub(crate) redis: Option<SecretString>,
     pub(crate) redis_stream: Option<StreamSettings>,
@@ -200,6 +202,7 @@ impl Config {
             database: values.database()?,
             pool: values.number("DB_CONNECTIONS", 1, 1_000)?,
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
+            statements: if values.switch("DB_PREPARED")? { Statements::Prepared } else { Statements::Unnamed },
             migrate: values.switch("MIGRATE")?,
             redis: values.service("REDIS_URL", "REDIS_HOST", &["redis", "rediss"], (63791, 6379))?,
             redis_stream: values.redis_stream()?,
@@ -475,7 +478,8 @@ impl Values {
             named.map_err(|()| BadVariable::new("DB_HOST", "is no host"))?;
             return Ok(Database::Postgres(String::from(url).into()));
         }
-        let must = "must be sqlite:FILE or postgres://user:password@host:port/database";
+        let must =
+            "must be sqlite:FILE or postgres://user:password@host:port/database, with commas between several host:port";
         let url = self.text("DATABASE_URL");
         if let Some(file) = url.strip_prefix("sqlite:") {
             let file = file.strip_prefix("//").unwrap_or(file);
@@ -484,12 +488,10 @@ impl Values {
             }
             return Ok(Database::Sqlite(file.into()));
         }
-        match Url::parse(url) {
-            Ok(parsed) if ["postgres", "postgresql"].contains(&parsed.scheme()) && parsed.has_host() => {
-                Ok(Database::Postgres(url.to_owned().into()))
-            }
-            _ => Err(BadVariable::new("DATABASE_URL", must)),
+        if is_postgres(url) {
+            return Ok(Database::Postgres(url.to_owned().into()));
         }
+        Err(BadVariable::new("DATABASE_URL", must))
     }
 
     fn oidc(&self) -> Result<Option<Oidc>, BadVariable> {
@@ -561,6 +563,17 @@ fn host_url(scheme: &str, name: &str, host: &str, port: u16) -> Result<Url, BadV
     }
 }
 
+/// Whether it is the URL of a PostgreSQL, on one host or on several.
+fn is_postgres(url: &str) -> bool {
+    let Some((scheme @ ("postgres" | "postgresql"), rest)) = url.split_once("://") else { return false };
+    let (authority, place) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    hosts.split(',').all(|host| {
+        let alone = Url::parse(&format!("{scheme}://{user}@{host}{place}"));
+        alone.is_ok_and(|alone| alone.has_host())
+    })
+}
+
 /// Hides the password of a URL, or the whole of anything else.
 fn mask(value: &str) -> String {
     match Url::parse(value) {
@@ -620,6 +633,15 @@ mod tests {
     }
 
     #[test]
+    fn a_database_may_be_on_several_hosts() {
+        for several in ["postgres://u:p@a,b/d", "postgresql://u:p@a:1,b:2,[::1]:3/d?sslmode=require", "postgres://a,b"]
+        {
+            assert_eq!(postgres(&[("DATABASE_URL", several)]), several);
+            assert!(!config(&[("DATABASE_URL", several)]).unwrap().describe().contains(":p@"));
+        }
+    }
+
+    #[test]
     fn a_secret_may_stand_in_a_file() {
         let file = std::env::temp_dir().join(format!("allocation-secret-{}", std::process::id()));
         std::fs::write(&file, "postgres://u:p@h:1/d\n").unwrap();
@@ -635,7 +657,10 @@ mod tests {
             ("DATABASE_URL", "mysql://x/y"),
             ("DATABASE_URL", "sqlite:"),
             ("DATABASE_URL", "sqlite::memory:"),
+            ("DATABASE_URL", "postgres://u@a,,b/d"),
+            ("DATABASE_URL", "postgres://u@a:1,b:port/d"),
             ("DB_CONNECTIONS", "0"),
+            ("DB_PREPARED", "never"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_HOST", "a b"),
             ("NATS_URL", "localhost:4222"),

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use allocation_domain::{BatchRef, LineKey, Sku};
 use allocation_service_layer::ports::archive::{Archive, Checkpoint, Removal};
-use allocation_service_layer::ports::database::{NotedBalances, Selection, StoreError, StoreResult};
+use allocation_service_layer::ports::database::{
+    Database, NotedBalances, Selection, StoreError, StoreResult, Transaction,
+};
 use async_trait::async_trait;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
-use super::{PostgresDatabase, get, store_error};
+use super::writes::{Param, Statement, numbers, texts};
+use super::{PostgresDatabase, get};
 use crate::rows::{self, count, number};
 
 /// The lock that a removal holds, as a lease may run out under its holder. Any number nobody else uses.
@@ -95,49 +97,44 @@ impl Archive for PostgresDatabase {
     }
 
     async fn take_out(&self, removal: &Removal) -> StoreResult<()> {
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(store_error)?;
-        let run = async |sql: &str, params: &[&(dyn ToSql + Sync)]| {
-            let statement = tx.prepare_cached(sql).await.map_err(store_error)?;
-            tx.query(&statement, params).await.map_err(store_error)
-        };
-        run("SELECT pg_advisory_xact_lock($1)", &[&ARCHIVE_LOCK]).await?;
-        let until = number(removal.until);
-        let may = run(MAY_REMOVE, &[&number(removal.after), &until]).await?;
+        let mut tx = self.begin().await?;
+        let lock = Statement::new("SELECT pg_advisory_xact_lock($1)", vec![Box::new(ARCHIVE_LOCK)]);
+        let until = || -> Param { Box::new(number(removal.until)) };
+        let may = Statement::new(MAY_REMOVE, vec![Box::new(number(removal.after)), until()]);
+        let may = tx.pipeline(vec![lock, may], false).await?.pop().unwrap_or_default();
         if !may.first().map_or(Ok(false), |row| get(row, 0))? {
+            tx.end().await?;
             return Err(StoreError::Conflict("somebody else archives, or a sink has come".to_owned()));
         }
         let checkpoints = || removal.products.iter().map(|product| &product.checkpoint);
-        let skus: Vec<&str> = checkpoints().map(|checkpoint| checkpoint.sku().as_str()).collect();
-        let former: Vec<i64> = removal.products.iter().map(|product| number(product.former)).collect();
-        let sequences: Vec<i64> = checkpoints().map(|checkpoint| number(checkpoint.sequence())).collect();
-        let heads: Vec<&str> = checkpoints().map(|checkpoint| checkpoint.head.as_str()).collect();
-        let balances: Vec<&str> = checkpoints().map(|checkpoint| checkpoint.balances.body.as_str()).collect();
-        run(PUT_CHECKPOINTS, &[&skus, &sequences, &heads, &balances]).await?;
-        run(DELETE_BALANCES, &[&skus, &sequences]).await?;
-        run(DELETE_EVENTS, &[&skus, &former, &sequences]).await?;
-        let (mut of, mut references, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-        for checkpoint in checkpoints() {
-            for (reference, body) in &checkpoint.batches {
-                of.push(checkpoint.sku().as_str());
-                references.push(reference.as_str());
-                bodies.push(body.as_str());
-            }
-        }
-        run(PUT_BATCHES, &[&of, &references, &bodies]).await?;
-        let (mut of, mut orders, mut lines, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for checkpoint in checkpoints() {
-            for (key, body) in &checkpoint.lines {
-                of.push(checkpoint.sku().as_str());
-                orders.push(key.order_id.as_str());
-                lines.push(key.line.as_str());
-                bodies.push(body.as_str());
-            }
-        }
-        run(PUT_LINES, &[&of, &orders, &lines, &bodies]).await?;
-        run("DELETE FROM feed WHERE last_position <= $1", &[&until]).await?;
-        run(SHORTEN_RUN, &[&until]).await?;
-        tx.commit().await.map_err(store_error)
+        let skus = || texts(checkpoints().map(|checkpoint| checkpoint.sku().as_str()));
+        let sequences = || numbers(checkpoints().map(Checkpoint::sequence));
+        let former = numbers(removal.products.iter().map(|product| product.former));
+        let heads = texts(checkpoints().map(|checkpoint| checkpoint.head.as_str()));
+        let balances = texts(checkpoints().map(|checkpoint| checkpoint.balances.body.as_str()));
+        let batches = || checkpoints().flat_map(|of| of.batches.iter().map(move |batch| (of.sku(), batch)));
+        let batches = vec![
+            texts(batches().map(|(sku, _)| sku.as_str())),
+            texts(batches().map(|(_, (reference, _))| reference.as_str())),
+            texts(batches().map(|(_, (_, body))| body.as_str())),
+        ];
+        let lines = || checkpoints().flat_map(|of| of.lines.iter().map(move |line| (of.sku(), line)));
+        let lines = vec![
+            texts(lines().map(|(sku, _)| sku.as_str())),
+            texts(lines().map(|(_, (key, _))| key.order_id.as_str())),
+            texts(lines().map(|(_, (key, _))| key.line.as_str())),
+            texts(lines().map(|(_, (_, body))| body.as_str())),
+        ];
+        let statements = [
+            (PUT_CHECKPOINTS, vec![skus(), sequences(), heads, balances]),
+            (DELETE_BALANCES, vec![skus(), sequences()]),
+            (DELETE_EVENTS, vec![skus(), former, sequences()]),
+            (PUT_BATCHES, batches),
+            (PUT_LINES, lines),
+            ("DELETE FROM feed WHERE last_position <= $1", vec![until()]),
+            (SHORTEN_RUN, vec![until()]),
+        ];
+        tx.run(statements.into_iter().map(|(sql, params)| Statement::new(sql, params)).collect()).await.map(drop)
     }
 }
 

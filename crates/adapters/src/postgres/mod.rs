@@ -3,11 +3,13 @@
 mod address;
 mod api_keys;
 mod archive;
+mod connection;
 mod dead_letters;
 mod event_log;
 mod movements;
 mod reader;
 mod transaction;
+mod value;
 mod webhooks;
 mod writes;
 
@@ -18,17 +20,21 @@ use std::time::Duration;
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{AcceptedLine, Batch, Sku};
 use allocation_service_layer::ports::clock::Clock;
-use allocation_service_layer::ports::database::{Database, StoreError, StoreResult};
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use allocation_service_layer::ports::database::{Database, StoreError, StoreResult, Transaction};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use time::Date;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
 
 use crate::migrations::{self, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, ReadLine};
 use crate::tls::Trust;
+use address::Connector;
+use connection::Connection;
+pub use connection::Statements;
 pub use transaction::PostgresTransaction;
+use value::Value;
+use writes::{Param, Statement};
 
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
@@ -38,12 +44,6 @@ const MIGRATIONS: &[Migration] = &[
 /// The lock that a migration holds, so that several copies may start at once. Any number nobody else uses.
 const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
 
-/// Settings of every connection. All statements but those of `verify` look their rows up by key, so a plan made while the tables
-/// were small or never analysed must not scan them once they are large; and a plan that can only be the same need not be made
-/// again at each execution. By which index: `docs/adr/0019-plans-do-not-depend-on-when-they-were-made.md`.
-const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET enable_bitmapscan = off; SET enable_material = off; SET plan_cache_mode = force_generic_plan";
-
 /// How a database is used.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -51,6 +51,8 @@ pub struct PostgresOptions {
     pub connections: usize,
     /// How many SKUs one locking statement may name.
     pub lock_skus: usize,
+    /// How statements are sent.
+    pub statements: Statements,
     /// How long to wait for a connection.
     pub patience: Duration,
     /// Whose certificates are believed.
@@ -64,6 +66,7 @@ impl Default for PostgresOptions {
         Self {
             connections: 16,
             lock_skus: 1_000,
+            statements: Statements::default(),
             patience: Duration::from_secs(5),
             trust: Trust::default(),
             clock: None,
@@ -80,22 +83,23 @@ pub struct PostgresDatabase {
 
 impl PostgresDatabase {
     /// A pool of connections to this URL. Connects to nothing yet. With `sslmode=require` TLS is spoken; with `prefer`, which holds when nothing is said, if the server
-    /// offers it. Its certificate is checked in both.
+    /// offers it. Its certificate is checked in both. Of several hosts the one that may be written to is used, unless the URL says `target_session_attrs`.
     ///
     /// # Errors
     /// When the URL can't be understood.
     pub fn new(url: &str, options: PostgresOptions) -> StoreResult<Self> {
-        let mut config = address::read(url)?;
-        config.connect_timeout(options.patience).application_name("allocation");
+        let config = address::read(url, options.patience)?;
         let manager = {
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            Manager::from_config(config, options.trust.postgres(), recycling)
+            Manager::from_connect(config, Connector { tls: options.trust.postgres() }, recycling)
         };
-        let pool = Pool::builder(manager)
-            .max_size(options.connections)
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
-            }))
+        let mut pool = Pool::builder(manager).max_size(options.connections);
+        if options.statements == Statements::Prepared {
+            pool = pool.post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move { client.batch_execute(&connection::session()).await.map_err(HookError::Backend) })
+            }));
+        }
+        let pool = pool
             .wait_timeout(Some(options.patience))
             .create_timeout(Some(options.patience))
             .runtime(Runtime::Tokio1)
@@ -106,36 +110,35 @@ impl PostgresDatabase {
 
     /// Brings the schema up to date. Safe when several copies do it at once: they wait for each other.
     pub async fn migrate(&self) -> StoreResult<()> {
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(store_error)?;
-        tx.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await.map_err(store_error)?;
-        tx.batch_execute(
+        let mut tx = self.begin().await?;
+        let lock = Statement::new("SELECT pg_advisory_xact_lock($1)", vec![Box::new(MIGRATION_LOCK)]);
+        tx.query(lock).await?;
+        tx.script(
             "CREATE TABLE IF NOT EXISTS schema_migrations (
                  version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL)",
         )
-        .await
-        .map_err(store_error)?;
-        let applied = tx.query(APPLIED, &[]).await.map_err(store_error)?;
+        .await?;
+        let applied = tx.query(Statement::new(APPLIED, Vec::new())).await?;
         for migration in migrations::pending(MIGRATIONS, &versions(&applied)?)? {
-            tx.batch_execute(migration.sql).await.map_err(store_error)?;
+            tx.script(migration.sql).await?;
             let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
-            tx.execute(insert, &[&migration.version, &migration.name, &migration.checksum()])
-                .await
-                .map_err(store_error)?;
+            let row: Vec<Param> =
+                vec![Box::new(migration.version), Box::new(migration.name), Box::new(migration.checksum())];
+            tx.query(Statement::new(insert, row)).await?;
             tracing::info!(version = migration.version, name = migration.name, "applied migration");
         }
-        tx.commit().await.map_err(store_error)
+        tx.commit().await
     }
 
-    async fn client(&self) -> StoreResult<Object> {
-        self.pool.get().await.map_err(pool_error)
+    async fn client(&self) -> StoreResult<Connection> {
+        Ok(Connection::new(self.pool.get().await.map_err(pool_error)?, self.options.statements))
     }
 
     /// Runs one query and makes something of each row.
     async fn all<T>(
         &self,
         sql: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
         make: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<T>> {
         all(&self.client().await?, sql, params, make).await
@@ -144,13 +147,12 @@ impl PostgresDatabase {
 
 /// The same on a connection that is at hand.
 async fn all<T>(
-    client: &Object,
+    client: &Connection,
     sql: &str,
-    params: &[&(dyn ToSql + Sync)],
+    params: &[&dyn Value],
     make: impl Fn(&Row) -> StoreResult<T>,
 ) -> StoreResult<Vec<T>> {
-    let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-    client.query(&statement, params).await.map_err(store_error)?.iter().map(make).collect()
+    client.query(sql, params).await?.iter().map(make).collect()
 }
 
 impl Database for PostgresDatabase {

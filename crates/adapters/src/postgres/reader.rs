@@ -7,21 +7,23 @@ use allocation_domain::{
     AcceptedLine, Batch, BatchRef, LineKey, LineState, OrderId, Part, Product, Seniority, Shipped, Sku,
 };
 use allocation_service_layer::TimeZones;
-use allocation_service_layer::ports::database::{NotedBalances, StoreError, StoreResult};
+use allocation_service_layer::ports::database::{NotedBalances, StoreError, StoreResult, Transaction};
 use allocation_service_layer::ports::reader::{
     Among, Connections, Due, LineFilter, Reader, Span, StockTotals, StoredLine, Whereabouts,
 };
 use allocation_service_layer::verify::ProductBooks;
 use async_trait::async_trait;
-use deadpool_postgres::Object;
 use futures_util::future::try_join;
 use time::{Date, OffsetDateTime};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
+use super::connection::Connection;
+use super::value::Value;
+use super::writes::Statement;
 use super::{
-    APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase, SHIPMENTS,
-    WAITING, all, archive, batch, get, line, movements, product, store_error, versions, wanted_rows, with_rows,
+    APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase,
+    PostgresTransaction, SHIPMENTS, WAITING, all, archive, batch, get, line, movements, product, versions, wanted_rows,
+    with_rows,
 };
 use crate::migrations;
 use crate::rows::{self, ReadLine, count, number};
@@ -74,9 +76,9 @@ impl PostgresDatabase {
 
     /// What a query gives of what is due by then, or by now. It finds the instant in `n.micros` and the day in `n.today`; `params` are from `$3` on.
     async fn read_due(
-        client: &Object,
+        client: &Connection,
         query: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
         now: Option<OffsetDateTime>,
         time_zones: &TimeZones,
     ) -> StoreResult<Due> {
@@ -86,7 +88,7 @@ impl PostgresDatabase {
             let sku = get::<Option<&str>>(row, 1)?.map(rows::sku).transpose()?;
             Ok((get::<OffsetDateTime>(row, 0)?, sku))
         };
-        let by: [&(dyn ToSql + Sync); 2] = [&now, &today];
+        let by: [&dyn Value; 2] = [&now, &today];
         let found = all(client, &due_sql(query), &[&by, params].concat(), read).await?;
         let now =
             found.first().map(|(now, _)| *now).ok_or_else(|| StoreError::Failed("the clock gave no time".into()))?;
@@ -94,11 +96,10 @@ impl PostgresDatabase {
     }
 
     /// Products with their open batches: rows of one product come one behind the other.
-    async fn read_products(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> StoreResult<Vec<Product>> {
+    async fn read_products(&self, sql: &str, params: &[&dyn Value]) -> StoreResult<Vec<Product>> {
         let now = self.options.clock.as_ref().map(|clock| rows::storable(clock.now()));
         let client = self.client().await?;
-        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-        let rows = client.query(&statement, params).await.map_err(store_error)?;
+        let rows = client.query(sql, params).await?;
         rows.chunk_by(|a, b| a.get::<_, &str>(0) == b.get::<_, &str>(0))
             .map(|of_one| {
                 let head = &of_one[0];
@@ -118,28 +119,26 @@ impl PostgresDatabase {
     async fn read_lines<T>(
         &self,
         sql: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
         also: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<(StoredLine, T)>> {
         Self::read_lines_with(&self.client().await?, sql, params, also).await
     }
 
     async fn read_lines_with<T>(
-        client: &Object,
+        client: &Connection,
         sql: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
         also: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<(StoredLine, T)>> {
-        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-        let rows = client.query(&statement, params).await.map_err(store_error)?;
+        let rows = client.query(sql, params).await?;
         let lines: Vec<(Sku, ReadLine)> = rows.iter().map(line).collect::<StoreResult<_>>()?;
         let (in_parts, with_shipments) = wanted_rows(&lines);
         let wanted = [(PARTS, in_parts), (SHIPMENTS, with_shipments)];
         let mut found = [Vec::new(), Vec::new()];
         for ((sql, names), found) in wanted.into_iter().zip(&mut found) {
             if let Some([skus, orders, names]) = names {
-                let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-                *found = client.query(&statement, &[&skus, &orders, &names]).await.map_err(store_error)?;
+                *found = client.query(sql, &[&skus, &orders, &names]).await?;
             }
         }
         let [parts, shipments] = found;
@@ -173,7 +172,7 @@ impl PostgresDatabase {
 
     /// What is said of the batches of these lines.
     async fn batches_of<'a>(
-        client: &Object,
+        client: &Connection,
         lines: impl Iterator<Item = &'a (Sku, AcceptedLine)>,
     ) -> StoreResult<BTreeMap<(Sku, BatchRef), Whereabouts>> {
         let (skus, references): (Vec<String>, Vec<String>) = lines
@@ -184,8 +183,7 @@ impl PostgresDatabase {
         }
         let sql = "SELECT b.sku, b.reference, b.eta, b.location FROM unnest($1::text[], $2::text[]) k(sku, reference)
                    CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference OFFSET 0) b";
-        let statement = client.prepare_cached(sql).await.map_err(store_error)?;
-        let rows = client.query(&statement, &[&skus, &references]).await.map_err(store_error)?;
+        let rows = client.query(sql, &[&skus, &references]).await?;
         let batch = |row: &Row| {
             let (sku, reference) = (rows::sku(get(row, 0)?)?, rows::reference(get(row, 1)?)?);
             let (eta, location) = (get(row, 2)?, rows::location(get(row, 3)?)?);
@@ -331,7 +329,7 @@ impl Reader for PostgresDatabase {
         let (batch, units_of) = (batch.map(BatchRef::as_str), units_of.map(BatchRef::as_str));
         let (order_id, line) = (after.map(|key| key.order_id.as_str()), after.map(|key| key.line.as_str()));
         let limit = number(limit as u64);
-        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &batch, &order_id, &line, &limit, &units_of];
+        let params: &[&dyn Value] = &[&sku.as_str(), &batch, &order_id, &line, &limit, &units_of];
         let lines = self.read_lines(&sql, params, |_| Ok(())).await?;
         Ok(lines.into_iter().map(|(line, ())| line).collect())
     }
@@ -344,7 +342,7 @@ impl Reader for PostgresDatabase {
              LEFT JOIN batches b ON b.sku = l.sku AND b.reference = l.batch
              ORDER BY n.priority DESC, n.accepted"
         );
-        let params: &[&(dyn ToSql + Sync)] = &[&sku.as_str(), &priority, &accepted, &number(limit as u64), &i64::MAX];
+        let params: &[&dyn Value] = &[&sku.as_str(), &priority, &accepted, &number(limit as u64), &i64::MAX];
         self.read_lines(&sql, params, |row| count(get(row, LINE_COLUMNS + 2)?)).await
     }
 
@@ -353,8 +351,8 @@ impl Reader for PostgresDatabase {
         let due = due_among("SELECT DISTINCT l.sku FROM lines l WHERE l.order_id = $3");
         let (now, client) = (self.now_apart(time_zones).await?, self.client().await?);
         // On one connection, one behind the other: saves a round trip. What has been prepared is sent at once, so this goes first.
-        client.prepare_cached(&due_sql(&due)).await.map_err(store_error)?;
-        let order: &[&(dyn ToSql + Sync)] = &[&order_id.as_str()];
+        client.ready(&due_sql(&due)).await?;
+        let order: &[&dyn Value] = &[&order_id.as_str()];
         let due = Self::read_due(&client, &due, order, now, time_zones);
         let (due, lines) = try_join(due, Self::read_lines_with(&client, &sql, order, |_| Ok(()))).await?;
         Ok((lines.into_iter().map(|(line, ())| line).collect(), due))
@@ -422,7 +420,7 @@ impl Reader for PostgresDatabase {
 
     async fn ready(&self) -> StoreResult<()> {
         let client = self.client().await?;
-        let applied = client.query(APPLIED, &[]).await.map_err(|error| match store_error(error) {
+        let applied = client.query(APPLIED, &[]).await.map_err(|error| match error {
             StoreError::Failed(_) => StoreError::Failed("migrations are not applied".into()),
             other => other,
         })?;
@@ -431,29 +429,17 @@ impl Reader for PostgresDatabase {
 
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {
         let now = self.clock().await?;
-        let mut client = self.client().await?;
-        let tx = client
-            .build_transaction()
-            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await
-            .map_err(store_error)?;
+        let mut tx = PostgresTransaction::snapshot(self.client().await?, self.options.clone());
         // Products of which any row is left, one by one: their events are many, and of one product only are in memory.
         let names = "SELECT sku FROM products UNION SELECT sku FROM batches UNION SELECT DISTINCT sku FROM lines
                      UNION SELECT sku FROM parts UNION SELECT sku FROM shipments UNION SELECT DISTINCT sku FROM balances
                      UNION SELECT DISTINCT sku FROM events UNION SELECT sku FROM checkpoints ORDER BY 1";
-        let mut questions = Vec::new();
-        for sql in self::questions() {
-            questions.push(tx.prepare(&sql).await.map_err(store_error)?);
-        }
-        for name in tx.query(names, &[]).await.map_err(store_error)? {
+        for name in tx.query(Statement::new(names, Vec::new())).await? {
             let name: &str = get(&name, 0)?;
-            let params: [&(dyn ToSql + Sync); 1] = [&name];
-            let answers = questions.iter().map(|question| tx.query(question, &params));
-            let answers = futures_util::future::try_join_all(answers).await.map_err(store_error)?;
+            let question = |sql| Statement::new(sql, vec![Box::new(name.to_owned())]);
+            let answers = tx.pipeline(questions().into_iter().map(question).collect(), false).await?;
             visit(books(rows::sku(name)?, now, &answers)?);
         }
-        tx.commit().await.map_err(store_error)
+        tx.end().await
     }
 }

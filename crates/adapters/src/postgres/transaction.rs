@@ -10,14 +10,14 @@ use allocation_service_layer::ports::database::{
     Selection, StoreError, StoreResult, Transaction, Units,
 };
 use allocation_service_layer::verify::ProductBooks;
-use deadpool_postgres::Object;
 use futures_util::future::{join_all, join3};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
+use super::connection::{BEGIN, BEGIN_SNAPSHOT, Connection};
 use super::movements::INSERT_BALANCES;
 use super::reader::{books, questions};
+use super::value::Value;
 use super::writes::{
     self, DELETE_HOLDERS, INSERT_EVENTS, INSERT_REQUEST_KEYS, INSERT_UNIT_OF_WORK, Param, Statement, UPSERT_HOLDERS,
     Write, batch_names, column, combined, line_names, numbers, texts,
@@ -31,14 +31,13 @@ use crate::rows::{self, ReadLine, count, number};
 /// Keeps locks of who has holds apart from other advisory locks. Any number nobody else uses.
 const HOLDERS_LOCK: i64 = 0x0a11_4e1d;
 
-/// Starts a transaction, such that what is read after the products are locked is fresh.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
 /// A transaction that owns its connection. Dropped unfinished, the connection is closed, which rolls back.
 pub struct PostgresTransaction {
     /// `None` once finished.
-    client: Option<Object>,
+    client: Option<Connection>,
     options: Arc<PostgresOptions>,
+    /// How it begins.
+    begin: &'static str,
     begun: bool,
     now: OffsetDateTime,
     /// Locks that are taken before these are written.
@@ -48,35 +47,46 @@ pub struct PostgresTransaction {
 }
 
 impl PostgresTransaction {
-    pub(super) fn new(client: Object, options: Arc<PostgresOptions>) -> Self {
+    pub(super) fn new(client: Connection, options: Arc<PostgresOptions>) -> Self {
+        Self::beginning(client, options, BEGIN)
+    }
+
+    /// One that changes nothing, and sees everything as of one moment.
+    pub(super) fn snapshot(client: Connection, options: Arc<PostgresOptions>) -> Self {
+        Self::beginning(client, options, BEGIN_SNAPSHOT)
+    }
+
+    fn beginning(client: Connection, options: Arc<PostgresOptions>, begin: &'static str) -> Self {
         let now = OffsetDateTime::UNIX_EPOCH;
-        Self { client: Some(client), options, begun: false, now, locks: Vec::new(), pending: Vec::new() }
+        Self { client: Some(client), options, begin, begun: false, now, locks: Vec::new(), pending: Vec::new() }
+    }
+
+    fn connection(&self) -> StoreResult<&Connection> {
+        self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))
     }
 
     /// Sends BEGIN if that was not done yet, pending locks and writes, these statements, and COMMIT if asked to, one behind the other without
     /// waiting for answers in between. They are carried out in this order; after the first that fails, the server refuses the others and
     /// turns COMMIT into a rollback. Answers with the rows of the statements.
-    async fn pipeline(&mut self, statements: Vec<Statement>, commit: bool) -> StoreResult<Vec<Vec<Row>>> {
+    pub(super) async fn pipeline(&mut self, statements: Vec<Statement>, commit: bool) -> StoreResult<Vec<Vec<Row>>> {
         let begin = !std::mem::replace(&mut self.begun, true);
         let mut sent = std::mem::take(&mut self.locks);
         let writes = std::mem::take(&mut self.pending);
         sent.extend((!writes.is_empty()).then(|| combined(writes)));
         let unasked = sent.len();
         sent.extend(statements);
-        let client = self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))?;
-        // Known statements cost nothing here; a new one costs a round trip, once for each connection.
-        let mut prepared = Vec::with_capacity(sent.len());
+        let client = self.connection()?;
+        let mut ready = Vec::with_capacity(sent.len());
         for statement in &sent {
-            let handle = client.prepare_cached(&statement.sql).await.map_err(store_error)?;
-            prepared.push((handle, &statement.params));
+            ready.push((client.ready(&statement.sql).await?, &statement.params));
         }
         // The requests are sent in the order in which the futures are first polled, and the joins poll in order.
-        let begin = async { if begin { client.batch_execute(BEGIN).await } else { Ok(()) } };
-        let queries = prepared.iter().map(|(statement, params)| async move {
-            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-            client.query(statement, &params).await
+        let begin = async { if begin { client.begin(self.begin).await } else { Ok(()) } };
+        let queries = ready.iter().map(|(statement, params)| async move {
+            let params: Vec<&dyn Value> = params.iter().map(|param| &**param as &dyn Value).collect();
+            client.send(statement, &params).await
         });
-        let commit = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
+        let commit = async { if commit { client.script("COMMIT").await } else { Ok(()) } };
         // All answers are waited for: the first that is an error says what is wrong, those behind it that something is.
         let (opened, answers, committed) = join3(begin, join_all(queries), commit).await;
         opened.map_err(store_error)?;
@@ -95,8 +105,14 @@ impl PostgresTransaction {
         committed
     }
 
-    async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
+    pub(super) async fn query(&mut self, statement: Statement) -> StoreResult<Vec<Row>> {
         Ok(self.pipeline(vec![statement], false).await?.pop().unwrap_or_default())
+    }
+
+    /// Carries out statements without parameters.
+    pub(super) async fn script(&mut self, sql: &str) -> StoreResult<()> {
+        self.pipeline(Vec::new(), false).await?;
+        self.connection()?.script(sql).await.map_err(store_error)
     }
 }
 
@@ -105,7 +121,7 @@ impl Drop for PostgresTransaction {
         if let Some(client) = self.client.take()
             && self.begun
         {
-            drop(Object::take(client));
+            client.close();
         }
     }
 }
@@ -215,7 +231,7 @@ impl Transaction for PostgresTransaction {
         if self.begun
             && let Some(client) = &self.client
         {
-            client.batch_execute("ROLLBACK").await.map_err(store_error)?;
+            client.script("ROLLBACK").await.map_err(store_error)?;
         }
         self.client = None;
         Ok(())

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use allocation_domain::{AcceptedLine, Batch, BatchRef, LineKey, Part, Product, Shipped, Sku, Strategy, Terms};
 use allocation_service_layer::ports::database::{Change, ProductChanges};
 use allocation_service_layer::wire::levels_json;
-use tokio_postgres::types::ToSql;
 
+use super::value::Value;
 use crate::rows::{self, number};
 
-pub(super) type Param = Box<dyn ToSql + Sync + Send>;
+pub(super) type Param = Box<dyn Value + Send>;
 
 pub(super) struct Statement {
     pub(super) sql: Cow<'static, str>,
@@ -71,7 +71,10 @@ pub(super) fn numbers(numbers: impl IntoIterator<Item = u64>) -> Param {
     column(numbers.into_iter().map(number))
 }
 
-pub(super) fn column<T: ToSql + Sync + Send + 'static>(values: impl IntoIterator<Item = T>) -> Param {
+pub(super) fn column<T: Send + 'static>(values: impl IntoIterator<Item = T>) -> Param
+where
+    Vec<T>: Value,
+{
     Box::new(values.into_iter().collect::<Vec<T>>())
 }
 

@@ -23,7 +23,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     secret(
         "DATABASE_URL",
         "sqlite:allocation.db",
-        "The store: sqlite:FILE or postgres://user:password@host:port/database; behind it, ?sslmode=require for TLS and nothing else, disable for none, prefer, which holds unless said, for TLS where the server offers it. A certificate is checked in any case",
+        "The store: sqlite:FILE or postgres://user:password@host:port/database; several host:port with commas between them are a primary and its standbys; behind it, ?sslmode=require for TLS and nothing else, disable for none, prefer, which holds unless said, for TLS where the server offers it. A certificate is checked in any case",
     ),
     plain(
         "DB_HOST",
@@ -33,6 +33,11 @@ pub(super) const VARIABLES: &[Variable] = &[
     secret("DB_PASSWORD", "", "The password that goes with DB_HOST; for localhost `abc123` unless set"),
     plain("DB_CONNECTIONS", "16", "The most connections to PostgreSQL"),
     plain("DB_LOCK_SKUS", "1000", "How many SKUs one locking statement may name on PostgreSQL"),
+    plain(
+        "DB_PREPARED",
+        "on",
+        "Whether statements are prepared once for each connection to PostgreSQL: on, or off behind a pooler of transactions such as PgBouncer",
+    ),
     plain("MIGRATE", "on", "Whether the schema is brought up to date at start: on or off"),
     secret("REDIS_URL", "", "The broker: redis://host:port/, or rediss://host:port/ with TLS"),
     plain("REDIS_HOST", "", "Short for REDIS_URL: Redis on this host; localhost means port 63791, else 6379"),

@@ -16,14 +16,14 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::access::Routes;
-use super::extract::{Body, OptionalBody};
-use super::keyed::Keyed;
+use super::extract::Body;
+use super::keyed::{Keyed, MaybeKeyed};
 use super::problem::{BodyProblems, Problem};
 use super::products::status_of;
 use super::{Caused, WebState};
 use crate::asked::batches::{AdjustmentRequest, BatchDeclaration, Receipt, SomeUnits};
 use crate::asked::fields::{Faults, Names};
-use crate::asked::{self, Nothing};
+use crate::asked::{self, Nothing, Read};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -279,14 +279,31 @@ async fn post_adjustment(
     Ok(declared(&reply?))
 }
 
+/// Has a command about units of a batch handled, under a key if it has one.
+async fn some_units(
+    state: &WebState,
+    read: Read<SomeUnits>,
+    path: &Names,
+    Caused(cause): Caused,
+    MaybeKeyed { key, body }: MaybeKeyed<SomeUnits>,
+) -> Result<Response, Problem> {
+    let message = Message::new(asked::command(read, path, body)?, cause);
+    let Some((key, handling)) = key else { return Ok(declared(&state.batch(message).await?)) };
+    let reply = state.batch(message.with_key(key)).await;
+    drop(handling);
+    Ok(declared(&reply?))
+}
+
 /// Sets units of a batch aside: they are not placed until they are released.
 ///
-/// Free ones first; then lines lose their place as they do when a batch shrinks.
+/// Free ones first; then lines lose their place as they do when a batch shrinks. These are so many more than before: the same request acts again, unless it
+/// has the same key.
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/quarantine", tag = "products",
     params(
         ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
+        ("ref" = String, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, such as a UUID: it then acts once")
     ),
     request_body = SomeUnits,
     responses(
@@ -300,19 +317,21 @@ async fn post_adjustment(
 async fn quarantine(
     State(state): State<WebState>,
     path: Names,
-    Caused(cause): Caused,
-    OptionalBody(body): OptionalBody<SomeUnits>,
+    caused: Caused,
+    wanted: MaybeKeyed<SomeUnits>,
 ) -> Result<Response, Problem> {
-    let command = asked::command(asked::batches::quarantine, &path, body)?;
-    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+    some_units(&state, asked::batches::quarantine, &path, caused, wanted).await
 }
 
 /// Gives units free again that were set aside. Whoever waits is served; old placements do not come back.
+///
+/// These are so many more than before: the same request acts again, unless it has the same key.
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/release", tag = "products",
     params(
         ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference")
+        ("ref" = String, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, such as a UUID: it then acts once")
     ),
     request_body = SomeUnits,
     responses(
@@ -326,9 +345,8 @@ async fn quarantine(
 async fn release(
     State(state): State<WebState>,
     path: Names,
-    Caused(cause): Caused,
-    OptionalBody(body): OptionalBody<SomeUnits>,
+    caused: Caused,
+    wanted: MaybeKeyed<SomeUnits>,
 ) -> Result<Response, Problem> {
-    let command = asked::command(asked::batches::release, &path, body)?;
-    Ok(declared(&state.batch(Message::new(command, cause)).await?))
+    some_units(&state, asked::batches::release, &path, caused, wanted).await
 }

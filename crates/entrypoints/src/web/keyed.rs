@@ -10,8 +10,11 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::WebState;
-use super::extract::{Body, body_bytes};
+use super::extract::{Body, OptionalBody, body_bytes};
 use super::problem::Problem;
+
+/// The header.
+const NAME: &str = "idempotency-key";
 
 /// Keys of requests that are being handled by this copy of the program.
 #[derive(Clone, Default)]
@@ -44,6 +47,25 @@ pub(super) struct Keyed<T> {
     pub(super) handling: Handling,
 }
 
+/// The same of a request that may do without a key.
+pub(super) struct MaybeKeyed<T> {
+    pub(super) key: Option<(RequestKey, Handling)>,
+    pub(super) body: T,
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<WebState> for MaybeKeyed<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
+        if request.headers().contains_key(NAME) {
+            let Keyed { key, body, handling } = Keyed::from_request(request, state).await?;
+            return Ok(Self { key: Some((key, handling)), body });
+        }
+        let OptionalBody(body) = OptionalBody::from_request(request, state).await?;
+        Ok(Self { key: None, body })
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<WebState> for Keyed<T> {
     type Rejection = Problem;
 
@@ -69,7 +91,7 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Keyed<T> {
 fn key(headers: &HeaderMap) -> Result<Arc<str>, Problem> {
     let problem =
         |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "key-missing", "Idempotency-Key is missing", detail);
-    let Some(given) = headers.get("idempotency-key") else {
+    let Some(given) = headers.get(NAME) else {
         return Err(problem("give each such request a key of its own in the header Idempotency-Key, as a UUID"));
     };
     let text = given.to_str().map_err(|_| problem("Idempotency-Key must be of visible ASCII characters"))?.trim();

@@ -223,7 +223,7 @@ impl From<StoreError> for Problem {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "store-unavailable",
                     "Store unavailable",
-                    "the store can't be reached; asking again is safe",
+                    "the store can't be reached, and whether this was done is not known; asking again is safe, and tells",
                 )
             }
             StoreError::Failed(why) => {

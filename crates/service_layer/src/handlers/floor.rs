@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use allocation_domain::commands::{AdjustBatch, LineOf, Pick, Return, Ship, ShipItem, Transfer, Unpick};
+use allocation_domain::commands::{
+    AdjustBatch, LineOf, Pick, QuarantineBatch, ReleaseBatch, Return, Ship, ShipItem, Transfer, Unpick,
+};
 use allocation_domain::{
     AcceptedLine, BatchRef, Command, LineKey, LineState, OrderId, Product, Quantity, Rejection, Sku,
 };
@@ -172,6 +174,8 @@ pub fn as_it_is<T: Transaction>(command: &Command, uow: &UnitOfWork<T>) -> Verdi
         Command::Ship(Ship { order_id, items }) => named(order_id, items.iter().map(|item| &item.of).collect()),
         Command::Return(Return { order_id, items }) => named(order_id, items.iter().map(|item| &item.of).collect()),
         Command::AdjustBatch(AdjustBatch { sku, reference, .. })
+        | Command::QuarantineBatch(QuarantineBatch { sku, reference, .. })
+        | Command::ReleaseBatch(ReleaseBatch { sku, reference, .. })
         | Command::Transfer(Transfer { sku, reference, .. }) => Ok(batch_reply(uow, sku, reference, Cut::NONE)),
         _ => Ok(Reply::Done),
     }

@@ -5,6 +5,7 @@
 
 mod keeper;
 mod nats;
+mod pgbouncer;
 mod postgres;
 mod programs;
 mod rabbitmq;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::process::Command;
 
 pub use nats::NatsServer;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
 pub use programs::tool;
 pub use rabbitmq::RabbitServer;

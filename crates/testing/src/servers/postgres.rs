@@ -1,10 +1,11 @@
 //! A throwaway PostgreSQL.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
 use super::keeper::{Keeper, Ways};
@@ -21,6 +22,12 @@ pub const RUNNING: &str = "ALLOCATION_TEST_POSTGRES_PORT";
 
 /// For everything but durability.
 const CARELESS: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+
+/// For the loss of a server, and not of its machine.
+const IN_STEP: [&str; 3] = ["fsync=off", "synchronous_commit=on", "full_page_writes=off"];
+
+/// For every server.
+const ALL: [&str; 3] = ["max_connections=830", "shared_buffers=128MB", "max_wal_size=2GB"];
 
 /// When its configuration was read last.
 const LOADED: &str = "SELECT pg_conf_load_time()::text";
@@ -53,6 +60,11 @@ impl PostgresServer {
         Self::with(&["fsync=on", "synchronous_commit=on"], None)
     }
 
+    /// A server for a [`standby`](PostgresServer::standby): it waits for that, and for no disk.
+    pub fn start_primary() -> Self {
+        Self::with(&IN_STEP, None)
+    }
+
     /// A server as [`PostgresServer::start`] gives it, that offers TLS and shows this pair.
     pub fn start_with_tls(pair: &Pair) -> Self {
         Self::with(&CARELESS, Some(pair))
@@ -61,8 +73,7 @@ impl PostgresServer {
     fn with(settings: &[&str], pair: Option<&Pair>) -> Self {
         let (folder, port) = (folder("postgres"), free_port());
         let path = folder.path().to_owned();
-        let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        settings.extend(["max_connections=830".into(), "shared_buffers=128MB".into(), "max_wal_size=2GB".into()]);
+        let mut settings: Vec<String> = settings.iter().chain(&ALL).map(|&setting| setting.to_owned()).collect();
         if let Some(pair) = pair {
             let files = write_pair(pair, &path);
             let (chain, key) = (files.chain.display(), files.key.display());
@@ -80,10 +91,7 @@ impl PostgresServer {
                     .output()
                     .expect("initdb");
                 assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-                let mut postgres = Command::new(initdb.with_file_name("postgres"));
-                postgres.arg("-D").arg(data).arg("-k").arg(folder.path());
-                postgres.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(settings("-c"));
-                Keeper::new(&postgres, folder, &Ways { end: END, kill: KILL.into(), ..Ways::of_program() })
+                kept(&initdb, folder, port, settings("-c"))
             }
             Found::Image(image) => {
                 assert!(pair.is_none(), "{NO_TLS}");
@@ -109,6 +117,43 @@ impl PostgresServer {
         .await;
     }
 
+    /// Makes a standby of it that listens on this port, or on any, and waits until it is in step. From then on this server answers no COMMIT that the
+    /// standby does not have. `None`: servers are containers on this machine.
+    pub async fn standby(&self, port: Option<u16>) -> Option<Self> {
+        let Found::Program(initdb) = INITDB.find() else { return None };
+        let (folder, port) = (folder("postgres"), port.unwrap_or_else(free_port));
+        let path = folder.path().to_owned();
+        // Where it really is, so are its neighbours.
+        let initdb = initdb.canonicalize().expect("initdb");
+        let copied = command(initdb.with_file_name("pg_basebackup"))
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"])
+            .args(["--host=127.0.0.1", "--username=allocation", &format!("--port={}", self.port), "--pgdata"])
+            .arg(path.join("data"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("pg_basebackup");
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let settings = IN_STEP.iter().chain(&ALL).flat_map(|&setting| ["-c".to_owned(), setting.to_owned()]);
+        let mut keeper = kept(&initdb, folder, port, settings);
+        keeper.begin();
+        let admin = admin(self.port).await;
+        for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            admin.simple_query(sql).await.expect("a setting");
+        }
+        crate::eventually("a standby in step", async || {
+            let in_step = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
+            admin.query_opt(in_step, &[]).await.expect("a query")
+        })
+        .await;
+        Some(Self { keeper, port, folder: path })
+    }
+
+    /// Makes a primary of a standby, and waits until it is one.
+    pub async fn promote(&self) {
+        let promoted = admin(self.port).await.query_one("SELECT pg_promote()", &[]).await.expect("a promotion");
+        assert!(promoted.get::<_, bool>(0), "it is a primary");
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port
@@ -129,6 +174,14 @@ impl PostgresServer {
         self.keeper.begin();
         admin(self.port).await;
     }
+}
+
+/// Keeps a server whose data is in its folder.
+fn kept(initdb: &Path, folder: TempDir, port: u16, settings: impl Iterator<Item = String>) -> Keeper {
+    let mut postgres = Command::new(initdb.with_file_name("postgres"));
+    postgres.arg("-D").arg(folder.path().join("data")).arg("-k").arg(folder.path());
+    postgres.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(settings);
+    Keeper::new(&postgres, folder, &Ways { end: END, kill: KILL.into(), ..Ways::of_program() })
 }
 
 /// The URL of an empty database on the server that all tests of this run share.
