@@ -36,6 +36,8 @@ year: ## Replay a year in the life of a warehouse, and print it month by month
 	$(SERVERS) $(CARGO) test --package allocation-adapters --test stores a_year -- --nocapture
 
 soak: export SOAK = 100
+# What histories come to does not depend on the disk, and most of their time would be waiting for it.
+soak: export TMPDIR := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 soak: ## A hundred times the random histories that CI tries, a minute of contention, and ten thousand clients that hang up; takes more than an hour
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
 	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e -- contention hang_up

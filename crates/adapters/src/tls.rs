@@ -2,7 +2,8 @@
 //!
 //! There is one way to say that, for every store, broker and receiver, and none to leave a certificate or its name unchecked (`docs/adr/0022-tls-is-checked-or-it-is-not-spoken.md`).
 
-use std::fmt;
+use std::error::Error;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lapin::tcp::OwnedTLSConfig;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters, TlsParametersBuilder};
+use reqwest::{Client, ClientBuilder};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -49,7 +51,7 @@ impl fmt::Display for BadAuthorities {
     }
 }
 
-impl std::error::Error for BadAuthorities {}
+impl Error for BadAuthorities {}
 
 /// Whose certificates are believed: Mozilla's roots, and authorities of one's own.
 #[derive(Clone)]
@@ -94,11 +96,6 @@ impl Trust {
     pub fn client(&self) -> ClientConfig {
         choose_ring();
         ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth()
-    }
-
-    /// Authorities of one's own, for whoever knows Mozilla's by themselves.
-    pub(crate) fn own(&self) -> &[CertificateDer<'static>] {
-        &self.own
     }
 
     fn all(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
@@ -161,6 +158,27 @@ fn pem<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'static>>) -> S
             rest = after;
         }
         text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}
+
+/// What a client of HTTP begins with.
+pub(crate) fn http_client(trust: &Trust) -> Result<ClientBuilder, reqwest::Error> {
+    choose_ring();
+    // The machine may have no certificates, as slim containers do.
+    let roots = trust.all().map(|root| reqwest::Certificate::from_der(root));
+    let client = Client::builder().tls_certs_merge(roots.collect::<Result<Vec<_>, _>>()?);
+    Ok(client.user_agent(concat!("allocation/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// The error with its causes.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a `String` can't fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
     }
     text
 }

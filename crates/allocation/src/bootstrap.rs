@@ -4,11 +4,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
+use allocation_adapters::oidc::OidcKeys;
 use allocation_adapters::postgres::{PostgresDatabase, PostgresOptions};
 use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
+use allocation_adapters::tls::Trust;
 use allocation_entrypoints::consumer::Consumer;
-use allocation_service_layer::access::{Issuer, KeyRing};
+use allocation_service_layer::access::{Issuer, KeyRing, TokenRules, Tokens};
 use allocation_service_layer::archive::Archivist;
 use allocation_service_layer::group_commit::{Commands, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::Verdict;
@@ -26,7 +28,7 @@ use allocation_service_layer::{Message, MessageBus, Usual};
 use tokio::sync::{oneshot, watch};
 
 use crate::Failure;
-use crate::config::{self, BadVariable, Config, Database};
+use crate::config::{self, BadVariable, Config, Database, Oidc};
 use crate::import::{self, Kind, Summary};
 
 /// The machine's clock and dice, and what is counted.
@@ -178,6 +180,19 @@ impl Store {
             Some(a_second) => ring.with_pace(a_second),
             None => ring,
         }
+    }
+
+    /// What checks tokens of this issuer; each caller may use them so many times a second.
+    pub(crate) fn tokens(&self, oidc: &Oidc, trust: &Trust, pace: Option<NonZeroU32>) -> Result<Tokens, Failure> {
+        let Oidc { issuer, audience, algorithms } = oidc.clone();
+        let rules = TokenRules { issuer: issuer.as_str().to_owned(), audience, algorithms };
+        let source = OidcKeys::new(issuer, trust).map_err(|error| BadVariable::new("OIDC_ISSUER", error))?;
+        let Ambient { clock, metrics, .. } = self.ambient.clone();
+        let tokens = Tokens::new(rules, Arc::new(source), clock, metrics);
+        Ok(match pace {
+            Some(a_second) => tokens.with_pace(a_second),
+            None => tokens,
+        })
     }
 
     pub(crate) fn housekeeping(&self) -> Arc<dyn Housekeeping> {

@@ -2,7 +2,7 @@
 
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use allocation_adapters::oidc::IssuerUrl;
 use allocation_adapters::postgres::Statements;
 use allocation_adapters::rabbitmq::Unrouted;
 use allocation_adapters::redis::StreamSettings;
@@ -17,6 +18,7 @@ use allocation_adapters::tls::Trust;
 use allocation_adapters::webhook::Reach;
 use allocation_domain::{Location, Strategy};
 use allocation_entrypoints::web::{CertificateFiles, ConnectionLimits, Origin, RequestLimits};
+use allocation_service_layer::access::{TokenAlgorithm, UnknownAlgorithm};
 use allocation_service_layer::group_commit::Limits;
 use allocation_service_layer::ports::database::KeyOf;
 use allocation_service_layer::sinks::Begin;
@@ -79,10 +81,18 @@ pub(crate) enum LogFormat {
 /// Who may use the web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Whoever has an API key.
-    Keys,
+    /// Whoever has a credential: an API key, or a token if there is an issuer.
+    Credentials,
     /// Everybody.
     Open,
+}
+
+/// Whose tokens are taken, and which.
+#[derive(Debug, Clone)]
+pub(crate) struct Oidc {
+    pub(crate) issuer: IssuerUrl,
+    pub(crate) audience: String,
+    pub(crate) algorithms: BTreeSet<TokenAlgorithm>,
 }
 
 /// The sinks that can be configured, as metrics call them.
@@ -135,6 +145,7 @@ pub(crate) struct Config {
     pub(crate) origins: Vec<Origin>,
     /// What was said of it, if anything was.
     access: Option<Door>,
+    pub(crate) oidc: Option<Oidc>,
     pub(crate) api: (String, u16),
     pub(crate) parts: Parts,
     pub(crate) connection_limits: ConnectionLimits,
@@ -218,10 +229,11 @@ impl Config {
             listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
             access: match values.given("ACCESS") {
                 None => None,
-                Some("keys") => Some(Door::Keys),
+                Some("keys") => Some(Door::Credentials),
                 Some("open") => Some(Door::Open),
                 Some(_) => return Err(BadVariable::new("ACCESS", "must be keys or open")),
             },
+            oidc: values.oidc()?,
             api: {
                 let host = values.text("API_HOST");
                 let usual = if values.certificate()?.is_some() { 443 } else { 80 };
@@ -267,20 +279,23 @@ impl Config {
         let listen = self.listen;
         match self.access {
             Some(door) => Ok(door),
+            // Whoever names an issuer wants its tokens to be asked for.
+            None if self.oidc.is_some() => Ok(Door::Credentials),
             None if listen.ip().to_canonical().is_loopback() => Ok(Door::Open),
             None => {
                 let why = format!(
                     "must be set, as others reach LISTEN={listen}: to `keys`, so that requests need an API key (made by `allocation keys create`), or \
-                     to `open`, so that everybody may do everything"
+                     to `open`, so that everybody may do everything; or OIDC_ISSUER, so that they need a token"
                 );
                 Err(BadVariable::new("ACCESS", why))
             }
         }
     }
 
-    /// The most holds that an API key may have in force. Where none is asked for, it does not matter whose they are.
+    /// The most holds that a caller may have in force. Where no credential is asked for, it does not matter whose they are.
     pub(crate) fn most_holds(&self) -> Option<u64> {
-        Some(self.holds_per_key).filter(|most| *most > 0 && self.access == Some(Door::Keys))
+        let asked_for = self.access == Some(Door::Credentials) || self.oidc.is_some();
+        Some(self.holds_per_key).filter(|most| *most > 0 && asked_for)
     }
 
     /// Every variable with its meaning, default and current value, in the form of an environment file.
@@ -479,6 +494,25 @@ impl Values {
         Err(BadVariable::new("DATABASE_URL", must))
     }
 
+    fn oidc(&self) -> Result<Option<Oidc>, BadVariable> {
+        let Some(issuer) = self.given("OIDC_ISSUER") else {
+            // Who has set these thinks that tokens are asked for.
+            let alone = ["OIDC_AUDIENCE", "OIDC_ALGORITHMS"].into_iter().find(|name| self.given(name).is_some());
+            return alone.map_or(Ok(None), |name| Err(BadVariable::new(name, "needs OIDC_ISSUER")));
+        };
+        if self.given("ACCESS") == Some("open") {
+            let why = "asks for tokens, and ACCESS=open for nothing: leave one of them out";
+            return Err(BadVariable::new("OIDC_ISSUER", why));
+        }
+        let issuer = IssuerUrl::new(issuer).map_err(|why| BadVariable::new("OIDC_ISSUER", why))?;
+        let why = "must be set, as OIDC_ISSUER is: its tokens for other services are not for this one";
+        let audience = self.given("OIDC_AUDIENCE").ok_or_else(|| BadVariable::new("OIDC_AUDIENCE", why))?.to_owned();
+        let algorithms = self.text("OIDC_ALGORITHMS").split(',').map(|name| name.trim().parse()).collect();
+        let algorithms =
+            Result::map_err(algorithms, |error: UnknownAlgorithm| BadVariable::new("OIDC_ALGORITHMS", error))?;
+        Ok(Some(Oidc { issuer, audience, algorithms }))
+    }
+
     fn redis_stream(&self) -> Result<Option<StreamSettings>, BadVariable> {
         let Some(key) = self.given("REDIS_STREAM") else { return Ok(None) };
         if self.given("REDIS_URL").is_none() && self.given("REDIS_HOST").is_none() {
@@ -645,6 +679,8 @@ mod tests {
             ("CORS_ORIGINS", "*"),
             ("CORS_ORIGINS", "https://shop.example,shop.example"),
             ("ACCESS", "off"),
+            ("OIDC_AUDIENCE", "without an issuer"),
+            ("OIDC_ALGORITHMS", "ES256"),
             ("WEB", "maybe"),
             ("WEBHOOK_PRIVATE", "maybe"),
             ("WEBHOOK_SECONDS", "0"),
@@ -682,15 +718,38 @@ mod tests {
         let door = |listen: &str, access: &str| config(&[("LISTEN", listen), ("ACCESS", access)]).unwrap().door();
         for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(door(here, ""), Ok(Door::Open), "{here}");
-            assert_eq!(door(here, "keys"), Ok(Door::Keys), "{here}");
+            assert_eq!(door(here, "keys"), Ok(Door::Credentials), "{here}");
         }
         for elsewhere in ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "[::ffff:0.0.0.0]:80", "[fe80::1]:80"] {
             let refused = door(elsewhere, "").unwrap_err();
             assert_eq!(refused.variable, "ACCESS");
             assert!(refused.why.contains("`keys`") && refused.why.contains("`open`"), "{refused}");
-            assert_eq!(door(elsewhere, "keys"), Ok(Door::Keys));
+            assert_eq!(door(elsewhere, "keys"), Ok(Door::Credentials));
             assert_eq!(door(elsewhere, "open"), Ok(Door::Open));
         }
+    }
+
+    #[test]
+    fn tokens_are_asked_for_once_an_issuer_is_named_with_all_that_makes_them_safe() {
+        const ISSUER: (&str, &str) = ("OIDC_ISSUER", "https://id.example.com/");
+        const AUDIENCE: (&str, &str) = ("OIDC_AUDIENCE", "allocation");
+        for listen in ["127.0.0.1:1", "0.0.0.0:80"] {
+            for access in ["", "keys"] {
+                let config = config(&[ISSUER, AUDIENCE, ("LISTEN", listen), ("ACCESS", access)]).unwrap();
+                assert_eq!(config.door(), Ok(Door::Credentials), "{listen} {access}");
+                assert_eq!(config.most_holds(), Some(10_000));
+                let oidc = config.oidc.unwrap();
+                assert_eq!(oidc.issuer.as_str(), ISSUER.1);
+                assert_eq!(oidc.algorithms, [TokenAlgorithm::Rs256, TokenAlgorithm::Es256].into());
+            }
+        }
+        let refused = |more: (&'static str, &'static str)| config(&[more, ISSUER, AUDIENCE]).unwrap_err().variable;
+        assert_eq!(refused(("ACCESS", "open")), "OIDC_ISSUER", "a door that is open asks for no token");
+        assert_eq!(refused(("OIDC_ISSUER", "http://id.example.com/")), "OIDC_ISSUER");
+        for algorithms in ["HS256", "none", "RS256,HS256", "RS256,", "rs256"] {
+            assert_eq!(refused(("OIDC_ALGORITHMS", algorithms)), "OIDC_ALGORITHMS", "{algorithms}");
+        }
+        assert_eq!(config(&[ISSUER]).unwrap_err().variable, "OIDC_AUDIENCE");
     }
 
     #[test]

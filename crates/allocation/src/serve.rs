@@ -77,7 +77,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             commands: Arc::new(lane.handle.clone()),
             clock: store.ambient.clock.clone(),
             entropy: store.ambient.entropy.clone(),
-            time_zones: config.usual.time_zones.clone(),
+            usual: config.usual.clone(),
             housekeeping: store.housekeeping(),
             keep_keys: config.keep_keys,
         };
@@ -142,18 +142,24 @@ fn certificate(config: &Config) -> Result<Option<Certificate>, BadVariable> {
 }
 
 /// What lets callers in, as configured.
-async fn access(door: Door, config: &Config, store: &Store, life: &mut Life) -> StoreResult<Access> {
+async fn access(door: Door, config: &Config, store: &Store, life: &mut Life) -> Result<Access, Failure> {
     if door == Door::Open {
         return Ok(Access::Open);
     }
-    let now = store.ambient.clock.now();
-    if !store.api_keys().api_keys().await?.iter().any(|key| key.in_force(now)) {
-        tracing::warn!("no API key is in force, so nobody is let in: make one with `allocation keys create`");
+    let pace = config.requests_per_key;
+    let tokens = config.oidc.as_ref().map(|oidc| store.tokens(oidc, &config.trust, pace).map(Arc::new)).transpose()?;
+    if let Some(tokens) = tokens.clone() {
+        life.until_stop(async move |stop| tokens.run(stop).await);
+    } else {
+        let now = store.ambient.clock.now();
+        if !store.api_keys().api_keys().await?.iter().any(|key| key.in_force(now)) {
+            tracing::warn!("no API key is in force, so nobody is let in: make one with `allocation keys create`");
+        }
     }
-    let ring = Arc::new(store.key_ring(config.requests_per_key));
-    let uses = ring.clone();
+    let keys = Arc::new(store.key_ring(pace));
+    let uses = keys.clone();
     life.until_end(async move |end| uses.run(end).await);
-    Ok(Access::Credentials(ring))
+    Ok(Access::Credentials { keys, tokens })
 }
 
 /// Where commands come from, as configured.

@@ -81,6 +81,7 @@ pub(crate) async fn metric(address: SocketAddr, name: &str) -> Outcome<u64> {
 /// Whether all orders that were put got this answer.
 pub(crate) async fn all_orders_got(address: SocketAddr, status: u16) -> Outcome<bool> {
     let text = once(address, "GET", "/metrics", "").await?.body;
-    let mut counted = text.lines().filter(|line| line.contains("PUT") && line.contains("/v1/orders/"));
+    let counted = text.lines().filter(|line| line.starts_with("allocation_http_requests_total"));
+    let mut counted = counted.filter(|line| line.contains("PUT") && line.contains("/v1/orders/"));
     Ok(counted.all(|line| line.contains(&format!("\"{status}\""))))
 }

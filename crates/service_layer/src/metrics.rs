@@ -106,6 +106,8 @@ pub struct Instruments {
     pub body_bytes: Gauge,
     /// How often a limit was come to.
     pub limits: Family<LimitLabels, Counter>,
+    /// How often the keys of the issuer of tokens could not be read.
+    pub issuer_failures: Counter,
 }
 
 /// Labels of [`Instruments::commands`].
@@ -221,9 +223,9 @@ pub enum Limit {
     answer_seconds,
     /// Readers that wait for events.
     readers,
-    /// Requests a second with one key.
+    /// Requests a second with one key, or of one bearer of tokens.
     requests_per_key,
-    /// Holds of one key.
+    /// Holds of one key, or of one bearer of tokens.
     holds_per_key,
 }
 
@@ -298,6 +300,7 @@ impl Default for Instruments {
             slow_bodies: Gauge::default(),
             body_bytes: Gauge::default(),
             limits: Family::default(),
+            issuer_failures: Counter::default(),
         };
         metrics.register_work(&mut registry);
         metrics.register_stock(&mut registry);
@@ -421,6 +424,11 @@ impl Instruments {
             "Size of the bodies that are being read, without the first 8 KiB of each",
             Unit::Bytes,
             self.body_bytes.clone(),
+        );
+        registry.register(
+            "issuer_failures",
+            "How often the keys of the issuer of tokens could not be read",
+            self.issuer_failures.clone(),
         );
         registry.register("limit_hits", "How often a limit was come to", self.limits.clone());
         for limit in Limit::ALL {

@@ -9,7 +9,7 @@ use allocation_domain::{
 };
 use time::OffsetDateTime;
 
-use crate::access::is_by_key;
+use crate::access::is_by_credential;
 use crate::failpoints::Failpoint;
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
@@ -345,7 +345,7 @@ impl<T: Transaction> UnitOfWork<T> {
     /// Finds out how many holds those have who ask for some, as far as that is limited.
     pub async fn bring_holds<'a>(&mut self, asking: impl Iterator<Item = &'a Arc<str>>) -> StoreResult<()> {
         let limited: BTreeSet<Arc<str>> = match self.most_holds {
-            Some(_) => asking.filter(|actor| is_by_key(actor)).cloned().collect(),
+            Some(_) => asking.filter(|actor| is_by_credential(actor)).cloned().collect(),
             None => return Ok(()),
         };
         if !limited.is_empty() {
@@ -562,7 +562,7 @@ fn hold_noted(tracked: &Tracked, event: &Event, actor: &Arc<str>) -> Option<Hold
         Event::Held { line, .. } | Event::HoldExtended { line, .. } => {
             let until = until(line)?;
             let hold = || HeldFor { sku: product.sku().clone(), line: line.clone(), holder: actor.clone(), until };
-            is_by_key(actor).then(|| HoldNote::Held(hold()))
+            is_by_credential(actor).then(|| HoldNote::Held(hold()))
         }
         Event::HoldExpired { line, .. }
         | Event::HoldLost { line, .. }

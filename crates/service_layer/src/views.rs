@@ -374,6 +374,10 @@ impl Present {
     }
 }
 
+fn may_be_due(product: &Product) -> bool {
+    product.may_be_due() || product.day_may_serve_queue()
+}
+
 /// Products with what is due of them done.
 async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<Product>) -> StoreResult<Vec<Product>> {
     let told = |mut products: Vec<Product>| {
@@ -384,7 +388,7 @@ async fn present(reader: &dyn Reader, foresight: &dyn Foresight, products: Vec<P
     };
     let products = told(products);
     let may_be: BTreeSet<Sku> =
-        products.iter().filter(|product| product.may_be_due()).map(|product| product.sku().clone()).collect();
+        products.iter().filter(|product| may_be_due(product)).map(|product| product.sku().clone()).collect();
     if may_be.is_empty() {
         return Ok(products);
     }

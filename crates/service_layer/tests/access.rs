@@ -33,7 +33,7 @@ impl World {
         let entropy = Arc::new(CountingEntropy::default());
         let ring = Arc::new(KeyRing::new(store.clone(), clock.clone()));
         let issuer = Issuer { store: store.clone(), clock: clock.clone(), entropy: entropy.clone() };
-        Self { access: Access::Credentials(ring.clone()), clock, store, entropy, issuer, ring }
+        Self { access: Access::Credentials { keys: ring.clone(), tokens: None }, clock, store, entropy, issuer, ring }
     }
 
     fn later(&self, by: Duration) -> OffsetDateTime {
@@ -223,7 +223,7 @@ async fn a_key_is_used_at_a_pace_that_is_its_own_and_not_forgotten() {
     let world = World::new();
     let (one, other) = (world.reader("one").await, world.reader("other").await);
     let ring = KeyRing::new(world.store.clone(), world.clock.clone()).with_pace(NonZeroU32::new(2).unwrap());
-    let access = Access::Credentials(Arc::new(ring));
+    let access = Access::Credentials { keys: Arc::new(ring), tokens: None };
     let admit = async |key: &KeyText, scope| access.admit(Some(key.reveal()), scope).await.unwrap();
     let caller = admit(&one, Scope::StockRead).await.unwrap();
     world.clock.advance(REMEMBERED.saturating_sub(SOON));

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod receivers;
+mod token_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ use time::{Date, OffsetDateTime};
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::receivers::{FakeNotifications, FakePublisher, FakeReceivers};
+pub use self::token_keys::FakeIssuer;
 
 /// A store in memory: one transaction at a time, on a copy that a commit puts in the original's place.
 #[derive(Clone)]
@@ -66,7 +68,14 @@ impl State {
     /// Products of which something is due.
     fn due(&self, now: OffsetDateTime, time_zones: &TimeZones) -> impl Iterator<Item = Sku> {
         let today = time_zones.calendar(now).latest();
-        let due = move |row: &&Row| row.due(now, today).next().is_some() || row.expires(today);
+        let due = move |row: &&Row| row.is_due(now, today);
+        self.products.values().filter(due).map(|row| row.head.sku.clone())
+    }
+
+    /// These, and those whose queue the day may serve.
+    fn due_or_served(&self, now: OffsetDateTime, time_zones: &TimeZones) -> impl Iterator<Item = Sku> {
+        let today = time_zones.calendar(now).latest();
+        let due = move |row: &&Row| row.is_due(now, today) || row.may_be_served(today);
         self.products.values().filter(due).map(|row| row.head.sku.clone())
     }
 }
@@ -115,10 +124,21 @@ impl Row {
         })
     }
 
+    /// Whether anything is.
+    fn is_due(&self, now: OffsetDateTime, today: Date) -> bool {
+        self.due(now, today).next().is_some() || self.expires(today)
+    }
+
     /// Whether a batch has expired and does not say so yet.
     fn expires(&self, today: Date) -> bool {
         let over = |batch: &Batch| batch.expires_on.is_some_and(|last| last < today) && !batch.expired;
         self.batches.values().any(|batch| batch.is_open() && over(batch))
+    }
+
+    /// Whether the day may serve somebody who waits.
+    fn may_be_served(&self, today: Date) -> bool {
+        let late = |batch: &Batch| batch.is_open() && batch.eta.is_some_and(|eta| eta <= today);
+        !self.head.settings.levels.is_empty() && self.head.backordered > 0 && self.batches.values().any(late)
     }
 
     /// Parts of lines that `fit`, each with its line.
@@ -470,16 +490,18 @@ impl Reader for FakeDatabase {
         let of_order = |stored: &StoredLine| stored.line.key.order_id == *order_id;
         let lines = state.products.values().flat_map(|row| row.lines.values().map(move |line| row.stored(line)));
         let lines: Vec<StoredLine> = lines.filter(of_order).collect();
-        let skus = state.due(now, time_zones).filter(|sku| lines.iter().any(|stored| stored.sku == *sku)).collect();
+        let due = state.due_or_served(now, time_zones);
+        let skus = due.filter(|sku| lines.iter().any(|stored| stored.sku == *sku)).collect();
         Ok((lines, Due { now, skus }))
     }
 
     async fn due(&self, among: Among<'_>, time_zones: &TimeZones) -> StoreResult<Due> {
         let (now, state) = (self.clock.now(), self.state.lock().await);
-        let due = state.due(now, time_zones);
         let skus = match among {
-            Among::These(skus) => due.filter(|sku| skus.contains(sku)).collect(),
-            Among::After(after, limit) => due.filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect(),
+            Among::These(skus) => state.due_or_served(now, time_zones).filter(|sku| skus.contains(sku)).collect(),
+            Among::After(after, limit) => {
+                state.due(now, time_zones).filter(|sku| after.is_none_or(|after| sku > after)).take(limit).collect()
+            }
         };
         Ok(Due { now, skus })
     }

@@ -23,6 +23,7 @@ pub mod real_orders;
 #[cfg(feature = "servers")]
 pub mod servers;
 pub mod shorthand;
+pub mod tokens;
 
 use std::time::Duration;
 

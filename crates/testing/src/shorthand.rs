@@ -6,8 +6,8 @@ use allocation_domain::commands::{
     Return, ReturnItem, ReturnTo, SetProduct, Ship, ShipItem, WhenShort,
 };
 use allocation_domain::{
-    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, LineId, LineKey, Location, Locations, OrderId, OrderLine,
-    Quantity, Reason, Settings, Sku, Terms,
+    BatchQuantity, BatchRef, Command, Eta, HoldSeconds, Level, LineId, LineKey, Location, Locations, OrderId,
+    OrderLine, Quantity, Reason, Settings, Sku, Terms,
 };
 use allocation_service_layer::Message;
 use allocation_service_layer::wire::Cause;
@@ -153,6 +153,12 @@ pub fn set_product(of: &str, queue_cap: Option<u64>, auto_improve: bool) -> Comm
         sku: sku(of),
         settings: Settings { queue_cap, auto_improve, ..Settings::default() },
     })
+}
+
+/// Has so many units kept back at the usual location.
+pub fn keep_back(of: &str, safety_stock: u64) -> Command {
+    let levels = [(Location::default(), Level { safety_stock, low_stock: None })].into();
+    Command::SetProduct(SetProduct { sku: sku(of), settings: Settings { levels, ..Settings::default() } })
 }
 
 /// Cancels an order, or its lines of one SKU.

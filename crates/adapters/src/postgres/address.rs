@@ -1,12 +1,13 @@
 //! Where a database is, and how it is spoken with.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use allocation_service_layer::ports::database::{StoreError, StoreResult};
 use deadpool_postgres::Connect;
 use futures_util::future::{BoxFuture, select_ok};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, Error, Socket};
 
@@ -19,7 +20,8 @@ const CHECKED: [&str; 2] = ["verify-ca", "verify-full"];
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Reads a URL. What it does not say is filled in, such that several hosts are a primary and its standbys, and a machine that is gone is noticed
-/// within seconds; `patience` is how long making a connection may take.
+/// within seconds; `patience` is how long making a connection may take. With a server on this machine TLS is not spoken unless that is said: nobody is in
+/// between, and its certificate is often of its own making.
 pub(super) fn read(url: &str, patience: Duration) -> StoreResult<Config> {
     let (place, settings) = url.split_once('?').unwrap_or((url, ""));
     let settings = settings.split('&').filter(|setting| !setting.is_empty());
@@ -37,6 +39,9 @@ pub(super) fn read(url: &str, patience: Duration) -> StoreResult<Config> {
     let mut config: Config = url.parse().map_err(|error: Error| StoreError::Failed(describe(&error)))?;
     if !is_said("target_session_attrs") && hosts(&config) > 1 {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    if !is_said("sslmode") && hosts(&config) > 0 && config.get_hosts().iter().all(is_here) {
+        config.ssl_mode(SslMode::Disable);
     }
     if !is_said("connect_timeout") {
         // A name may have several addresses, which are tried one after the other.
@@ -56,6 +61,13 @@ pub(super) fn read(url: &str, patience: Duration) -> StoreResult<Config> {
     }
     config.application_name("allocation");
     Ok(config)
+}
+
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        Host::Unix(_) => true,
+    }
 }
 
 /// How many hosts it names.
@@ -155,8 +167,6 @@ fn failed(why: &str) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::SslMode;
-
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -210,6 +220,21 @@ mod tests {
         assert_eq!(mode("?sslmode=disable"), SslMode::Disable);
         assert_eq!(mode("?sslmode=prefer"), SslMode::Prefer);
         assert_eq!(mode(""), SslMode::Prefer);
+    }
+
+    #[test]
+    fn with_a_server_on_this_machine_tls_is_spoken_if_it_is_asked_for() {
+        for here in ["localhost", "127.0.0.1:5432", "127.8.8.8", "%2Fvar%2Frun%2Fpostgresql"] {
+            let mode =
+                |settings: &str| read(&format!("postgres://u@{here}/d{settings}"), PATIENCE).unwrap().get_ssl_mode();
+            assert_eq!(mode(""), SslMode::Disable, "{here}");
+            assert_eq!(mode("?application_name=sslmode"), SslMode::Disable, "{here}");
+            assert_eq!(mode("?sslmode=prefer"), SslMode::Prefer, "{here}");
+            assert_eq!(mode("?sslmode=require"), SslMode::Require, "{here}");
+        }
+        for elsewhere in ["db.example", "10.0.0.1", "localhost,db.example"] {
+            assert_eq!(read(&format!("postgres://u@{elsewhere}/d"), PATIENCE).unwrap().get_ssl_mode(), SslMode::Prefer);
+        }
     }
 
     #[test]

@@ -211,7 +211,11 @@ fn store_error(error: tokio_postgres::Error) -> StoreError {
 
 #[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]
 fn pool_error(error: PoolError) -> StoreError {
-    StoreError::Unavailable(describe(&error))
+    let mut why = describe(&error);
+    if why.contains("UnknownIssuer") {
+        why.push_str(" (its authority can be named in TLS_CA_FILE; sslmode=disable speaks without TLS)");
+    }
+    StoreError::Unavailable(why)
 }
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -> StoreResult<T> {

@@ -45,7 +45,9 @@ fn due_among(skus: &str) -> String {
          WHERE EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.held_until IS NOT NULL AND l.held_until <= n.micros)
             OR EXISTS (SELECT 1 FROM lines l WHERE l.sku = k.sku AND l.spoils_on IS NOT NULL AND l.spoils_on <= n.today)
             OR EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND NOT b.expired
-                       AND b.expires_on IS NOT NULL AND b.expires_on < n.today)"
+                       AND b.expires_on IS NOT NULL AND b.expires_on < n.today)
+            OR EXISTS (SELECT 1 FROM products p WHERE p.sku = k.sku AND p.levels IS NOT NULL AND p.backordered > 0
+                       AND EXISTS (SELECT 1 FROM batches b WHERE b.sku = k.sku AND b.is_open AND b.eta <= n.today))"
     )
 }
 

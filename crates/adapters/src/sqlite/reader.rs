@@ -72,7 +72,9 @@ impl By {
         let sql = "SELECT EXISTS (SELECT 1 FROM lines INDEXED BY lines_held WHERE sku = ?1 AND held_until <= ?2)
             OR EXISTS (SELECT 1 FROM lines INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?3)
             OR EXISTS (SELECT 1 FROM batches INDEXED BY batches_open
-                       WHERE sku = ?1 AND is_open AND NOT expired AND expires_on < ?3)";
+                       WHERE sku = ?1 AND is_open AND NOT expired AND expires_on < ?3)
+            OR EXISTS (SELECT 1 FROM products p WHERE p.sku = ?1 AND p.levels IS NOT NULL AND p.backordered > 0
+                       AND EXISTS (SELECT 1 FROM batches b INDEXED BY batches_open WHERE b.sku = ?1 AND b.is_open AND b.eta <= ?3))";
         let mut due = Vec::new();
         for sku in skus {
             let is_due = |row: &Row<'_>| row.get::<_, bool>(0).map_err(store_error);

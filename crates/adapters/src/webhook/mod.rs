@@ -5,8 +5,6 @@ mod address;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
-use std::fmt::Write;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,11 +15,10 @@ use allocation_service_layer::ports::webhooks::{Answer, SignedPost, WebhookSende
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Client, Response, redirect};
 use url::{Host, Url};
-use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use crate::tls::{self, Trust};
+use crate::tls::{self, Trust, describe};
 use address::is_public;
 
 /// The longest URL.
@@ -128,12 +125,7 @@ impl HttpWebhooks {
         trust: &Trust,
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, reqwest::Error> {
-        tls::choose_ring();
-        // The machine may have no certificates, as slim containers do.
-        let roots = TLS_SERVER_ROOT_CERTS.iter().chain(trust.own()).map(|root| Certificate::from_der(root));
-        let client = Client::builder()
-            .tls_certs_merge(roots.collect::<Result<Vec<_>, _>>()?)
-            .user_agent(concat!("allocation/", env!("CARGO_PKG_VERSION")))
+        let client = tls::http_client(trust)?
             .redirect(redirect::Policy::none())
             .no_proxy()
             .dns_resolver(Arc::new(Guard { lookup, reach }))
@@ -182,16 +174,4 @@ async fn read_some(mut response: Response) {
             break;
         }
     }
-}
-
-/// The error with its causes.
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a `String` can't fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

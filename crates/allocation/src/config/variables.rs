@@ -100,6 +100,17 @@ pub(super) const VARIABLES: &[Variable] = &[
         "",
         "Who may use the web API: keys (those with an API key, made by `allocation keys create`) or open (everybody); unset, everybody on a loopback address, and nothing is served on any other",
     ),
+    plain(
+        "OIDC_ISSUER",
+        "",
+        "Whose tokens open the web API beside API keys, to the letter as they name it in `iss`: https://id.example.com/; it must serve .well-known/openid-configuration. With it ACCESS need not be set",
+    ),
+    plain("OIDC_AUDIENCE", "", "What such tokens must name in `aud`: this service, as the issuer knows it"),
+    plain(
+        "OIDC_ALGORITHMS",
+        "RS256,ES256",
+        "How they may be signed, with commas between several: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+    ),
     plain("CONNECTIONS", "10000", "The most connections to the web API; one too many is answered 503 and closed"),
     plain(
         "HEAD_SECONDS",
@@ -128,12 +139,12 @@ pub(super) const VARIABLES: &[Variable] = &[
     plain(
         "REQUESTS_PER_KEY",
         "2000",
-        "How many requests a second each copy takes with one API key, on average over a second; 0: any number",
+        "How many requests a second each copy takes with one API key, or with tokens of one subject, on average over a second; 0: any number",
     ),
     plain(
         "HOLDS_PER_KEY",
         "10000",
-        "How many lines may be held at a time that were asked for with one API key, over all copies; 0: any number",
+        "How many lines may be held at a time that were asked for with one API key, or with tokens of one subject, over all copies; 0: any number",
     ),
     plain(
         "STOP_SECONDS",

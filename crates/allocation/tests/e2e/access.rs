@@ -7,11 +7,13 @@ use allocation_adapters::system::SystemEntropy;
 use allocation_service_layer::access::{KeyText, Scope};
 use allocation_testing::eventually;
 use allocation_testing::program::{Program, command};
+use allocation_testing::tokens::{SigningKey, unsigned, with_secret};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::issuer::{Issuer, in_an_hour};
 use crate::support::{On, PROGRAM, Service, Store, client, on_both_stores};
 
 on_both_stores!(
@@ -125,7 +127,7 @@ fn routes(document: &Value) -> Vec<(String, String)> {
             let route = format!("{} {path}", method.to_uppercase());
             let needs = match operation["security"].as_array().map(Vec::as_slice) {
                 Some([]) => "",
-                Some([one]) => one["api_key"][0].as_str().unwrap(),
+                Some([key, token]) if key["api_key"] == token["token"] => key["api_key"][0].as_str().unwrap(),
                 _ => panic!("{route} does not say what it needs"),
             };
             let told = ["401", "403"].map(|status| operation["responses"].get(status).is_some());
@@ -147,15 +149,66 @@ async fn refused(response: Response, status: u16, name: &str, case: &str) {
     assert_eq!(problem["type"], format!("urn:allocation:problem:{name}"), "{case}: {problem}");
 }
 
+/// Tokens that must not do, though they say that all is allowed, each with what is wrong with it; `key` is the issuer's.
+fn bad_tokens(issuer: &Issuer, key: &SigningKey) -> Vec<(String, String)> {
+    let mut claims = issuer.claims("mallory", &Scope::ALL.map(Scope::name).join(" "));
+    let good = key.token(&claims);
+    let header = |algorithm: &str| json!({"alg": algorithm, "typ": "JWT", "kid": key.id});
+    let [der, pem] = key.public_files();
+    let (head, rest) = good.split_once('.').unwrap();
+    let (_, signature) = rest.split_once('.').unwrap();
+    let (_, admin) = unsigned(&header("RS256"), &issuer.claims("admin", "admin"))
+        .split_once('.')
+        .map(|(head, rest)| (head.to_owned(), rest.to_owned()))
+        .unwrap();
+    let mut tokens = vec![
+        ("no signature (none)", unsigned(&header("none"), &claims)),
+        ("no signature (RS256)", unsigned(&header("RS256"), &claims)),
+        ("the public key (DER) as a secret", with_secret(&der, &header("HS256"), &claims)),
+        ("the public key (PEM) as a secret", with_secret(&pem, &header("HS256"), &claims)),
+        ("another's key of the same name", SigningKey::rsa(&key.id, 1).token(&claims)),
+        ("another's key", SigningKey::p256("other").token(&claims)),
+        ("another algorithm of the same key", key.token_with(&header("PS256"), &claims)),
+        ("other claims with a good signature", format!("{head}.{admin}{signature}")),
+        ("a garbled head", format!("x{good}")),
+        ("a garbled signature", format!("{}AAAA", &good[..good.len() - 4])),
+        ("the end cut off", good[..good.len() - 8].to_owned()),
+        ("three parts of nothing", "a.b.c".to_owned()),
+    ];
+    for (what, name, value) in [
+        ("its time over", "exp", json!(1_300_000_000)),
+        ("no end", "exp", Value::Null),
+        ("its time to come", "nbf", json!(in_an_hour())),
+        ("another audience", "aud", json!("another")),
+        ("no audience", "aud", Value::Null),
+        ("another issuer", "iss", json!("https://id.example.com")),
+        ("no subject", "sub", Value::Null),
+    ] {
+        let before = claims.as_object_mut().unwrap().insert(name.to_owned(), value);
+        tokens.push((what, key.token(&claims)));
+        match before {
+            Some(before) => claims[name] = before,
+            None => drop(claims.as_object_mut().unwrap().remove(name)),
+        }
+    }
+    assert_eq!(key.token(&claims), good, "nothing else is wrong with them");
+    tokens.into_iter().map(|(what, token)| (format!("a token with {what}"), format!("Bearer {token}"))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_denies_whoever_may_not_use_it() {
-    let store = Store::new(On::Sqlite).await.with("ACCESS", "keys");
+    let key = SigningKey::rsa("one", 0);
+    let issuer = Issuer::start(&[&key]).await;
+    let store = Store::new(On::Sqlite).await.with("ACCESS", "keys").trusting(&issuer);
     let (mut only, mut others) = (Vec::new(), Vec::new());
+    let (mut only_tokens, mut others_tokens) = (Vec::new(), Vec::new());
     for scope in Scope::ALL {
         let name = scope.name().replace(':', "-");
         only.push(store.key_for(&name, scope.name()).await);
         let all_others: Vec<_> = Scope::ALL.into_iter().filter(|other| *other != scope).map(Scope::name).collect();
         others.push(store.key_for(&format!("not-{name}"), &all_others.join(",")).await);
+        only_tokens.push(key.token(&issuer.claims(&name, scope.name())));
+        others_tokens.push(key.token(&issuer.claims(&name, &all_others.join(" "))));
     }
     let all = Scope::ALL.map(Scope::name).join(",");
     let expired = store.key_for("expired", &all).await;
@@ -166,7 +219,7 @@ async fn every_route_denies_whoever_may_not_use_it() {
     let bad_checksum = format!("{}{}", &good[..good.len() - 1], if good.ends_with('0') { '1' } else { '0' });
     let unknown = KeyText::new(&SystemEntropy).reveal().to_owned();
     let bearer = |key: &str| format!("Bearer {key}");
-    let invalid = [
+    let mut invalid = [
         ("no scheme", good.clone()),
         ("another scheme", format!("Basic {good}")),
         ("an empty credential", bearer("")),
@@ -176,7 +229,10 @@ async fn every_route_denies_whoever_may_not_use_it() {
         ("one that is unknown", bearer(&unknown)),
         ("one that has expired", bearer(&expired)),
         ("one that was revoked", bearer(&revoked)),
-    ];
+    ]
+    .map(|(what, authorization)| (what.to_owned(), authorization))
+    .to_vec();
+    invalid.extend(bad_tokens(&issuer, &key));
 
     let service = store.serve().await;
     let routes = routes(&service.get("/openapi.json").await.expect(200).json());
@@ -195,9 +251,13 @@ async fn every_route_denies_whoever_may_not_use_it() {
         for (what, authorization) in &invalid {
             refused(ask(Some(authorization)).await, 401, "credential-invalid", &format!("{route} with {what}")).await;
         }
-        refused(ask(Some(&bearer(&others[scope]))).await, 403, "scope-missing", route).await;
-        let admitted = ask(Some(&bearer(&only[scope]))).await.status().as_u16();
-        assert!(![401, 403].contains(&admitted) && admitted < 500, "{route}: {admitted}");
+        for others in [&others, &others_tokens] {
+            refused(ask(Some(&bearer(&others[scope]))).await, 403, "scope-missing", route).await;
+        }
+        for only in [&only, &only_tokens] {
+            let admitted = ask(Some(&bearer(&only[scope]))).await.status().as_u16();
+            assert!(![401, 403].contains(&admitted) && admitted < 500, "{route}: {admitted}");
+        }
     }
 }
 

@@ -18,8 +18,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterE
 use super::WebState;
 use super::problem::Problem;
 
-/// What the document calls the way in which keys are given.
-const SCHEME: &str = "api_key";
+/// What the document calls the ways in which somebody may be known.
+const KEY: &str = "api_key";
+const TOKEN: &str = "token";
 
 /// Routes, each with what it needs.
 #[derive(Default)]
@@ -55,7 +56,9 @@ impl Routes {
 
     /// All of them, guarded and documented.
     pub(super) fn mount(self, mut document: OpenApi, access: &Access, metrics: &Metrics) -> OpenApiRouter<WebState> {
-        document.components.get_or_insert_default().add_security_scheme(SCHEME, scheme());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(KEY, key_scheme());
+        components.add_security_scheme(TOKEN, token_scheme());
         let router = OpenApiRouter::with_openapi(document);
         self.0.into_iter().fold(router, |router, (needs, (schemas, mut paths, served))| {
             for operation in paths.paths.values_mut().flat_map(operations) {
@@ -122,11 +125,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn refusal(denied: Denied) -> Response {
     let (status, name, title, challenge) = match denied {
         Denied::Missing => (StatusCode::UNAUTHORIZED, "credential-missing", "A credential is missing", String::new()),
-        Denied::Malformed | Denied::Unknown | Denied::Expired | Denied::Revoked => {
+        Denied::Malformed | Denied::Unknown | Denied::Expired | Denied::Revoked | Denied::Token(_) => {
             let challenge = format!(r#", error="invalid_token", error_description="{denied}""#);
             (StatusCode::UNAUTHORIZED, "credential-invalid", "The credential is not valid", challenge)
         }
         Denied::TooOften(pause) => return too_often(denied, pause),
+        Denied::IssuerAway => {
+            let title = "The issuer of tokens is away";
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "issuer-unavailable", title, denied.to_string());
+            return problem.into_response();
+        }
         Denied::Scope(scope) => {
             let challenge = format!(r#", error="insufficient_scope", scope="{scope}""#);
             (StatusCode::FORBIDDEN, "scope-missing", "The credential does not allow this", challenge)
@@ -140,7 +149,7 @@ fn refusal(denied: Denied) -> Response {
 
 /// Says when to come back, in whole seconds as the header has it.
 fn too_often(denied: Denied, pause: Duration) -> Response {
-    let title = "Too many requests with this key";
+    let title = "Too many requests with this credential";
     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-often", title, denied.to_string());
     let seconds = pause.as_millis().div_ceil(1_000).max(1).to_string();
     let mut response = problem.into_response();
@@ -160,7 +169,8 @@ fn document_needs(operation: &mut Operation, needs: Needs) {
         operation.security = Some(Vec::new());
         return;
     };
-    operation.security = Some(vec![SecurityRequirement::new(SCHEME, [scope.name()])]);
+    // Either will do.
+    operation.security = Some([KEY, TOKEN].map(|scheme| SecurityRequirement::new(scheme, [scope.name()])).into());
     let problem = |description: String| {
         let content = Content::new(Some(Ref::from_schema_name("Problem")));
         openapi::ResponseBuilder::new().description(description).content("application/problem+json", content).build()
@@ -170,16 +180,30 @@ fn document_needs(operation: &mut Operation, needs: Needs) {
     responses.insert("403".into(), problem(format!("The credential has not the scope `{scope}`")).into());
     responses.insert(
         "429".into(),
-        problem("Too many requests with this key; `Retry-After` says when to come back".into()).into(),
+        problem("Too many requests with this credential; `Retry-After` says when to come back".into()).into(),
     );
-    // The store may be away when it is to say whose key that is.
+    // The store may be away when it is to say whose key that is, or the issuer when it is to say how it signs.
     responses.entry("503".into()).or_insert_with(|| problem("Try again".into()).into());
 }
 
-fn scheme() -> SecurityScheme {
-    let description = "An API key, made by `allocation keys create`. Asked for unless the service is open to everybody (`ACCESS`). What a route needs \
-        is a scope of the key's; none includes another.";
-    let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format!("{KEY_PREFIX}…"));
+fn key_scheme() -> SecurityScheme {
+    bearer_scheme(
+        format!("{KEY_PREFIX}…"),
+        "An API key, made by `allocation keys create`. Asked for unless the service is open to everybody (`ACCESS`). What a route needs is a scope of the \
+         key's; none includes another.",
+    )
+}
+
+fn token_scheme() -> SecurityScheme {
+    bearer_scheme(
+        "JWT".to_owned(),
+        "A token of the issuer that the service trusts, if it is told of one (`OIDC_ISSUER`). What a route needs is one of the names in its claim `scope` \
+         or `scp`; none includes another.",
+    )
+}
+
+fn bearer_scheme(format: String, description: &str) -> SecurityScheme {
+    let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);
     SecurityScheme::Http(http.description(Some(description)).build())
 }
 

@@ -86,7 +86,7 @@ impl Surroundings {
                 name("traceparent"),
                 name("x-request-id"),
             ])
-            .expose_headers([ETAG, RETRY_AFTER])
+            .expose_headers([ETAG, RETRY_AFTER, name("x-request-id")])
             .max_age(REMEMBERED);
         Some(layer)
     }

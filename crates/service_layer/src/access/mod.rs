@@ -1,13 +1,14 @@
 //! Access: who asks, and whether they may.
 //!
-//! A credential is a key of ours ([`KeyText`]); another kind has its place beside it in [`Credential`] and [`Access::admit`]. What was looked up is
-//! remembered for [`REMEMBERED`], so that not every request asks the store: a key that is revoked opens nothing after that. When a key expires is known
-//! beforehand, and kept to the instant.
+//! A credential is a key of ours ([`KeyText`]), or a token of an issuer whom we trust ([`Tokens`]); they are told apart by their form. A key that was looked
+//! up is remembered for [`REMEMBERED`], so that not every request asks the store: one that is revoked opens nothing after that. When a key expires is
+//! known beforehand, and kept to the instant.
 
 mod issuing;
 mod key;
 mod pace;
 mod scope;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -22,6 +23,11 @@ pub use self::issuing::{Issued, Issuer, Refused};
 pub use self::key::{BadKey, BadKeyName, KEY_PREFIX, KeyDigest, KeyName, KeyText};
 use self::pace::Pace;
 pub use self::scope::{Scope, Scopes, UnknownScope};
+pub use self::tokens::{
+    ASKED_AGAIN, KEPT, LEEWAY, REFRESHED, Token, TokenAlgorithm, TokenFault, TokenKeys, TokenRules, Tokens,
+    UnknownAlgorithm,
+};
+use self::tokens::{TOKEN_ACTOR, looks_like_a_token};
 use crate::ports::api_keys::{ApiKey, ApiKeys};
 use crate::ports::clock::Clock;
 use crate::ports::database::StoreResult;
@@ -38,19 +44,19 @@ pub const ANYBODY: &str = "http";
 /// What the name of a key stands behind when events say who asked.
 const KEY_ACTOR: &str = "key:";
 
-/// Whether whoever has caused something is known by an API key.
-pub fn is_by_key(actor: &str) -> bool {
-    actor.starts_with(KEY_ACTOR)
+/// Whether whoever has caused something is known by a credential, an API key or a token.
+pub fn is_by_credential(actor: &str) -> bool {
+    actor.starts_with(KEY_ACTOR) || actor.starts_with(TOKEN_ACTOR)
 }
 
 /// Why somebody is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No credential was given.
-    #[error("give an API key, as in `Authorization: Bearer KEY`")]
+    #[error("give a credential, as in `Authorization: Bearer CREDENTIAL`")]
     Missing,
     /// What was given is none.
-    #[error("what was given is not an API key; was it copied whole?")]
+    #[error("what was given is no credential of a kind that is taken here; was it copied whole?")]
     Malformed,
     /// Nobody knows it.
     #[error("this API key is not known")]
@@ -61,8 +67,16 @@ pub enum Denied {
     /// It was revoked.
     #[error("this API key was revoked")]
     Revoked,
+    /// It is a token that is not good.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// It is a token, and whether it is good can't be said.
+    #[error(
+        "whether this token is good can't be said, as the keys of its issuer can't be had at the moment; asking again is safe"
+    )]
+    IssuerAway,
     /// It is good, and has been used too often of late.
-    #[error("too many requests with this API key; it is to wait {} s", .0.as_secs_f32())]
+    #[error("too many requests with this credential; it is to wait {} s", .0.as_secs_f32())]
     TooOften(Duration),
     /// It does not allow this.
     #[error("this needs a credential with the scope {0}")]
@@ -70,12 +84,14 @@ pub enum Denied {
 }
 
 /// What somebody has shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Credential {
     /// Nothing, as nothing is asked for.
     Nothing,
     /// An API key.
     Key(KeyDigest),
+    /// A token.
+    Token(Arc<Token>),
 }
 
 /// Somebody who was let in.
@@ -100,7 +116,12 @@ pub enum Access {
     /// Everybody may do everything.
     Open,
     /// Credentials are asked for.
-    Credentials(Arc<KeyRing>),
+    Credentials {
+        /// API keys.
+        keys: Arc<KeyRing>,
+        /// Tokens, if there is an issuer of such.
+        tokens: Option<Arc<Tokens>>,
+    },
 }
 
 impl Access {
@@ -109,10 +130,14 @@ impl Access {
     /// # Errors
     /// When the store can't be asked.
     pub async fn admit(&self, bearer: Option<&str>, scope: Scope) -> StoreResult<Result<Caller, Denied>> {
-        let Self::Credentials(keys) = self else {
+        let Self::Credentials { keys, tokens } = self else {
             return Ok(Ok(Caller::anybody()));
         };
         let Some(bearer) = bearer else { return Ok(Err(Denied::Missing)) };
+        if let Some(tokens) = tokens.as_ref().filter(|_| looks_like_a_token(bearer)) {
+            let checked = tokens.check(bearer, scope).await;
+            return Ok(checked.map(|token| Caller { actor: token.actor.clone(), credential: Credential::Token(token) }));
+        }
         let Ok(text) = KeyText::parse(bearer) else { return Ok(Err(Denied::Malformed)) };
         let digest = text.digest();
         let found = keys.check(&digest, scope, Asking::Now).await?;
@@ -126,9 +151,12 @@ impl Access {
     pub async fn still_admits(&self, caller: &Caller, scope: Scope) -> StoreResult<bool> {
         match (self, &caller.credential) {
             (Self::Open, _) => Ok(true),
-            (Self::Credentials(_), Credential::Nothing) => Ok(false),
-            (Self::Credentials(keys), Credential::Key(digest)) => {
+            (Self::Credentials { .. }, Credential::Nothing) => Ok(false),
+            (Self::Credentials { keys, .. }, Credential::Key(digest)) => {
                 Ok(keys.check(digest, scope, Asking::Before).await?.is_ok())
+            }
+            (Self::Credentials { tokens, .. }, Credential::Token(token)) => {
+                Ok(tokens.as_ref().is_some_and(|tokens| tokens.still(token, scope)))
             }
         }
     }

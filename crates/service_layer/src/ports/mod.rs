@@ -10,4 +10,5 @@ pub mod event_publisher;
 pub mod housekeeping;
 pub mod notifications;
 pub mod reader;
+pub mod token_keys;
 pub mod webhooks;

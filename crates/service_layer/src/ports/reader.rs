@@ -64,7 +64,8 @@ pub struct Due {
     /// What time it is for the store.
     pub now: OffsetDateTime,
     /// Products with holds that have ended and are still stored as held, or with batches that have expired or no longer keep long enough; and,
-    /// where it is not the same day everywhere, some of which it only might be so. By SKU.
+    /// where it is not the same day everywhere, some of which it only might be so. Where it is asked of these, also those with safety stock, somebody who
+    /// waits, and a batch that is late: the day may serve them ([`Product::day_may_serve_queue`]). By SKU.
     pub skus: Vec<Sku>,
 }
 

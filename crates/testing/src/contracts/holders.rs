@@ -57,6 +57,10 @@ pub async fn a_key_has_so_many_holds_in_force<S: Store>(fixture: Fixture<S>) {
     assert_eq!(hold_one(&fixture, "key:a", "more").await, Err(3));
     assert_eq!(hold_one(&fixture, "key:a", "a0").await, Ok(()), "it is held already");
     assert_eq!(hold_one(&fixture, "key:b", "b0").await, Ok(()));
+    for n in 0..MOST {
+        assert_eq!(hold_one(&fixture, "token:a", &format!("t{n}")).await, Ok(()), "whose key has that name is another");
+    }
+    assert_eq!(hold_one(&fixture, "token:a", "more").await, Err(3));
     for n in 0..2 * MOST {
         assert_eq!(hold_one(&fixture, "http", &format!("h{n}")).await, Ok(()), "nobody says who they are");
     }

@@ -185,6 +185,7 @@ macro_rules! store_contract {
             the_last_use_of_an_api_key_never_goes_back,
             products_are_listed_in_byte_order,
             sums_are_over_all_products,
+            who_waits_is_served_by_the_day,
             a_products_lines_are_listed_newest_first,
             an_order_is_read_with_its_batches_dates,
             a_shipment_knows_its_products,

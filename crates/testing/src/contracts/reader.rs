@@ -1,14 +1,15 @@
 //! The read side.
 
-use allocation_domain::LineState;
 use allocation_domain::commands::WhenShort;
-use allocation_service_layer::ports::reader::{LineFilter, StockTotals};
+use allocation_domain::{LineState, Terms};
+use allocation_service_layer::ports::reader::{Among, LineFilter, StockTotals};
 use allocation_service_layer::verify::verify;
+use allocation_service_layer::{TimeZones, views};
 
 use super::{Fixture, Store};
 use crate::shorthand::{
-    allocate, ask, cancel_batch, change_eta, change_quantity, create_batch, day, deallocate, hold, key, quarantine,
-    reference, sku,
+    allocate, ask, ask_on, cancel_batch, change_eta, change_quantity, create_batch, day, deallocate, hold, keep_back,
+    key, order, quarantine, reference, sku,
 };
 
 /// In pages.
@@ -51,6 +52,33 @@ pub async fn sums_are_over_all_products<S: Store>(fixture: Fixture<S>) {
     let wanted =
         StockTotals { stock: 22, quarantined: 1, held: 3, allocated: 11, backordered: 9, overpromised_batches: 0 };
     assert_eq!(store.totals().await.expect("sums"), wanted);
+}
+
+/// Of 4 + 1 units on their way and 3 on hand, 4 are kept back: 4 are to be had together, once the late 4 are awaited for the day on which the 1 comes.
+pub async fn who_waits_is_served_by_the_day<S: Store>(fixture: Fixture<S>) {
+    fixture
+        .handle([
+            keep_back("A", 4),
+            create_batch("late", "A", 4, Some(day(0))),
+            create_batch("next", "A", 1, Some(day(2))),
+            create_batch("here", "A", 3, None),
+            ask_on("o1", WhenShort::Backorder, &Terms::whole(), &[("A", 4)]),
+        ])
+        .await;
+    let (store, bus) = (&fixture.store, fixture.bus());
+    let due = async |among: Among<'_>| store.due(among, &TimeZones::default()).await.expect("SKUs").skus;
+    let waiting = async || {
+        let product = views::product(store, &bus, &sku("A")).await.expect("a view").expect("the product");
+        let order = views::order(store, &bus, &order("o1")).await.expect("a view");
+        (product.backordered, order[0].backordered)
+    };
+    assert_eq!(waiting().await, (4, 4));
+    fixture.clock.advance(time::Duration::DAY.unsigned_abs());
+    // All products are not looked through for that each time.
+    assert_eq!(due(Among::These(&[sku("A")])).await, [sku("A")]);
+    assert!(due(Among::After(None, 10)).await.is_empty());
+    assert_eq!(waiting().await, (0, 0));
+    assert_eq!(fixture.product("A").await.backordered(), 4, "what is read is not stored");
 }
 
 /// Who is promised, who waits, who has gone; those whom a cut would hit first come first.
