@@ -5,7 +5,7 @@ use std::sync::Arc;
 use allocation_testing::clock::ManualClock;
 use allocation_testing::contracts::Fixture;
 use allocation_testing::fakes::FakeDatabase;
-use allocation_testing::store_contract;
+use allocation_testing::{random_histories, store_contract};
 
 async fn fixture() -> Fixture<FakeDatabase> {
     let clock = Arc::new(ManualClock::new());
@@ -13,3 +13,4 @@ async fn fixture() -> Fixture<FakeDatabase> {
 }
 
 store_contract!(fixture);
+random_histories!(fixture);

@@ -17,7 +17,7 @@ use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::servers::postgres_url;
 use allocation_testing::shorthand::{allocate, change_quantity, create_batch, deallocate, message, sku};
-use allocation_testing::store_contract;
+use allocation_testing::{random_histories, store_contract};
 use futures_util::future::join_all;
 use tokio_postgres::{Client, NoTls};
 
@@ -33,6 +33,7 @@ pub(crate) async fn fixture() -> Fixture<PostgresDatabase> {
 }
 
 store_contract!(fixture);
+random_histories!(fixture);
 
 /// A store together with a connection past it.
 async fn with_client() -> (Fixture<PostgresDatabase>, Client) {

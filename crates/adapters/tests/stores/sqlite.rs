@@ -8,7 +8,7 @@ use allocation_service_layer::verify::verify;
 use allocation_testing::clock::ManualClock;
 use allocation_testing::contracts::Fixture;
 use allocation_testing::shorthand::{allocate, change_quantity, create_batch};
-use allocation_testing::store_contract;
+use allocation_testing::{random_histories, store_contract};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -29,6 +29,7 @@ pub(crate) async fn fixture() -> Fixture<SqliteDatabase> {
 }
 
 store_contract!(fixture);
+random_histories!(fixture);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_that_start_at_once_migrate_once() {

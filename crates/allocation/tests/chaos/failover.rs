@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use allocation_adapters::system::SystemClock;
 use allocation_adapters::tls;
+use allocation_service_layer::ports::clock::Clock;
 use allocation_testing::eventually;
 use allocation_testing::program::{Program, command};
 use allocation_testing::servers::PostgresServer;
@@ -124,10 +126,10 @@ async fn a_standby_that_takes_over_has_every_promise_that_was_answered() {
                 let (status, told) = clients.get(&format!("/v1/products/{sku}")).await;
                 assert_eq!(status, 503, "told by a standby: {told}");
             }
-            let promoting = Instant::now();
+            let promoting = SystemClock::default();
             standby.promote().await;
             clients.answers(1).await;
-            longest = longest.max(promoting.elapsed());
+            longest = longest.max(promoting.monotonic());
             // What is left of the former primary is not used again.
             let next = standby.standby(Some(primary.port())).await.unwrap();
             (primary, standby) = (standby, next);

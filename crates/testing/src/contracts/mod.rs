@@ -207,11 +207,6 @@ macro_rules! store_contract {
             of_two_that_archive_at_once_one_is_refused,
             orders_come_in_while_events_are_archived,
         );
-
-        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-        async fn a_random_history_goes_as_the_model_says() {
-            $crate::contracts::a_random_history_goes_as_the_model_says($fixture).await;
-        }
     };
     ($fixture:path: $($contract:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -219,4 +214,15 @@ macro_rules! store_contract {
             $crate::contracts::$contract($fixture().await).await;
         }
     )*};
+}
+
+/// Runs random histories on a store, and the model beside it.
+#[macro_export]
+macro_rules! random_histories {
+    ($fixture:path) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn a_random_history_goes_as_the_model_says() {
+            $crate::contracts::a_random_history_goes_as_the_model_says($fixture).await;
+        }
+    };
 }
