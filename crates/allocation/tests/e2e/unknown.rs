@@ -44,6 +44,10 @@ impl Between {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
+                // Else each message waits for the one before it to be acknowledged.
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).unwrap();
+                }
                 let (next, cut) = (shared.clone(), counted.clone());
                 tokio::spawn(async move {
                     let ((from_client, to_client), (from_server, to_server)) =
