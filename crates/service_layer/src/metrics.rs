@@ -171,10 +171,9 @@ pub struct SourceLabels {
 /// Labels of [`Instruments::requests`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// GET, PUT …, or `other`.
-    pub method: &'static str,
-    /// The route's template, never the path.
-    pub route: String,
+    /// What was asked for.
+    #[prometheus(flatten)]
+    pub route: RouteLabels,
     /// The answer's status.
     pub status: u16,
 }

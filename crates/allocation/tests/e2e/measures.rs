@@ -23,8 +23,9 @@ pub(crate) fn samples() -> BTreeMap<String, BTreeSet<String>> {
     metrics.source_lag.get_or_create(&source).set(1);
     metrics.source_lag_seconds.get_or_create(&source).set(1.0);
     metrics.commands.get_or_create(&CommandLabels { command: "allocate", outcome: Outcome::done }).inc();
-    metrics.requests.get_or_create(&RequestLabels { method: "GET", route: "/".into(), status: 200 }).inc();
-    metrics.request_seconds.get_or_create(&RouteLabels { method: "GET", route: "/".into() }).observe(1.0);
+    let request = RequestLabels { route: RouteLabels { method: "GET", route: "/".into() }, status: 200 };
+    metrics.request_seconds.get_or_create(&request.route).observe(1.0);
+    metrics.requests.get_or_create(&request).inc();
     metrics.units.get_or_create(&StockLabels { state: UnitState::held }).set(1);
     let text = metrics.encode();
     let mut samples: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -83,6 +83,21 @@ async fn by_default_requests_that_do_not_fail_are_no_lines() {
 }
 
 #[tokio::test]
+async fn by_default_a_request_that_fails_here_is_a_line() {
+    let (store, service) = lamps(On::Sqlite, &[("b", 10, "")]).await;
+    if !store.tamper("DROP TABLE lines").await {
+        return;
+    }
+    let (status, _) = named(&service, "/v1/orders/o1", Some("mine-3")).await;
+    assert_eq!(status, 500);
+    eventually("the line", async || {
+        let log = service.program.log();
+        log.lines().any(|line| line.contains("WARN request") && line.contains("mine-3")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn methods_that_callers_make_up_are_one_label() {
     let (_store, service) = lamps(On::Sqlite, &[("b", 10, "")]).await;
     for method in ["BREW", "STEEP"] {

@@ -39,52 +39,38 @@ impl Deref for RequestId {
     }
 }
 
-/// A line of the log, as far as it is known before the answer.
-struct Line {
-    method: Method,
-    path: String,
-}
-
 /// Has a request come through the gate, and tells of it.
 pub(super) async fn pass(State(state): State<WebState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::given(request.headers()).unwrap_or_else(|| state.new_request_id());
     request.extensions_mut().insert(id.clone());
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = method(request.method());
-    // Costs something only where it is wanted.
-    let line = tracing::enabled!(target: "request", tracing::Level::INFO)
-        .then(|| Line { method: request.method().clone(), path: request.uri().path().to_owned() });
-    let is_page = headers::is_page(request.uri().path());
+    let (asked, uri) = (request.method().clone(), request.uri().clone());
     let started = state.clock.monotonic();
     let mut response = state.gate.pass(&route, request, next).await;
     let took = state.clock.monotonic().saturating_sub(started);
-    if let Some(line) = line {
-        line.write(&id, &route, &response, took);
-    }
-    state.surroundings.tell(is_page, response.headers_mut());
+    log(&asked, uri.path(), &route, &id, &response, took);
+    state.surroundings.tell(headers::is_page(uri.path()), response.headers_mut());
     if let Ok(id) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
     let status = response.status().as_u16();
-    let metrics = &state.metrics;
-    metrics.request_seconds.get_or_create(&RouteLabels { method, route: route.clone() }).observe(took.as_secs_f64());
-    metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    let labels = RequestLabels { route: RouteLabels { method: method(&asked), route }, status };
+    state.metrics.request_seconds.get_or_create(&labels.route).observe(took.as_secs_f64());
+    state.metrics.requests.get_or_create(&labels).inc();
     response
 }
 
-impl Line {
-    fn write(self, id: &str, route: &str, response: &Response, took: Duration) {
-        let Self { method, path } = self;
-        let status = response.status();
-        let (status_number, seconds) = (status.as_u16(), took.as_secs_f64());
-        // Who, once they have been let in.
-        let actor = response.extensions().get::<Caller>().map(|caller| &*caller.actor);
-        // Being busy is no defect, and there may be very many of these.
-        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
-            tracing::warn!(target: "request", %method, path, route, status = status_number, seconds, request_id = id, actor);
-        } else {
-            tracing::info!(target: "request", %method, path, route, status = status_number, seconds, request_id = id, actor);
-        }
+/// Writes the request's line. Of the URL only the path: what is asked in it is the caller's.
+fn log(method: &Method, path: &str, route: &str, id: &str, response: &Response, took: Duration) {
+    let (status, seconds) = (response.status(), took.as_secs_f64());
+    // Who, once they have been let in.
+    let actor = response.extensions().get::<Caller>().map(|caller| &*caller.actor);
+    let number = status.as_u16();
+    // Being busy is no defect, and there may be very many of these.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(target: "request", %method, path, route, status = number, seconds, request_id = id, actor);
+    } else {
+        tracing::info!(target: "request", %method, path, route, status = number, seconds, request_id = id, actor);
     }
 }
 
