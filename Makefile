@@ -33,18 +33,18 @@ e2e-tests: ## The program as a process
 	$(SERVERS) $(CARGO) $(RUNNER) --package allocation
 
 year: ## Replay a year in the life of a warehouse, and print it month by month
-	$(SERVERS) $(CARGO) test --package allocation-adapters --test stores a_year -- --nocapture
+	$(SERVERS) $(CARGO) test --workspace --test stores a_year -- --nocapture
 
 soak: export SOAK = 100
 # What histories come to does not depend on the disk, and most of their time would be waiting for it.
 soak: export TMPDIR := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 soak: ## A hundred times the random histories that CI tries, a minute of contention, and ten thousand clients that hang up; takes more than an hour
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
-	$(SERVERS) $(CARGO) test --profile soak --package allocation --test e2e -- contention hang_up
+	$(SERVERS) $(CARGO) test --profile soak --workspace --test e2e -- contention hang_up
 
 chaos: export CHAOS = 20
-chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, and print what was done; takes a quarter of an hour
-	$(SERVERS) $(CARGO) test --package allocation --test chaos -- --nocapture
+chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, restart copies 20 times, and print what was done; takes a quarter of an hour
+	$(SERVERS) $(CARGO) test --workspace --test chaos -- --nocapture --test-threads=1
 
 lint: ## Format, clippy, documentation, dependencies, what is in deploy/, instructions of one allocation
 	$(CARGO) fmt --all --check
@@ -55,7 +55,7 @@ lint: ## Format, clippy, documentation, dependencies, what is in deploy/, instru
 	./lint/instructions
 
 openapi: ## Write docs/openapi.json, docs/asyncapi.json and docs/schemas anew
-	UPDATE_DOCS=1 $(CARGO) test --quiet --package allocation --test e2e in_docs
+	UPDATE_DOCS=1 $(CARGO) test --quiet --workspace --test e2e in_docs
 
 bench: ## Measure, and print a table
 	$(CARGO) build --release --locked --package allocation --package allocation-bench

@@ -171,7 +171,13 @@ impl Archivist {
             break;
         }
         let Some(last) = events.last() else { return Ok(Archived { events: 0, held_back }) };
-        let removal = self.removal(page.kept_after, last.position, &events).await?;
+        let removal = match self.removal(page.kept_after, last.position, &events).await {
+            // What another has taken out meanwhile is in the checkpoints already, and does not follow them.
+            Err(StoreError::Failed(_)) if self.log.read(0, 1).await?.kept_after > page.kept_after => {
+                return Err(StoreError::Conflict("another process has archived".to_owned()));
+            }
+            removal => removal?,
+        };
         if let Some(onto) = onto {
             onto.put(&events).await?;
         }

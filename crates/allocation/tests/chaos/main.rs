@@ -1,11 +1,12 @@
 //! Kill tests: the program dies at every failpoint, again and again, and broker and database die too, while commands come in by HTTP and as messages, some
 //! of them twice. Nothing is lost, nothing acts twice, no durable consumer misses an event, and the books balance. And primaries are lost, and followed by
-//! their standbys.
+//! their standbys. And copies are restarted in turns.
 //!
 //! `CHAOS=20` is the whole of it; without it, a twentieth is done.
 
 mod commands;
 mod failover;
+mod rolling;
 mod tally;
 mod world;
 

@@ -5,6 +5,7 @@ use allocation_adapters::tls;
 use allocation_service_layer::ports::clock::Clock;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use allocation_service_layer::wire;
@@ -50,7 +51,7 @@ pub(crate) use on_both_stores;
 /// A store, and what else the program is told.
 pub(crate) struct Store {
     environment: Vec<(String, String)>,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Store {
@@ -66,7 +67,7 @@ impl Store {
 
     /// One that is there.
     pub(crate) fn at(url: String, folder: TempDir) -> Self {
-        Self { environment: vec![("DATABASE_URL".into(), url)], _folder: folder }
+        Self { environment: vec![("DATABASE_URL".into(), url)], folder: Arc::new(folder) }
     }
 
     /// With a variable set.
@@ -81,7 +82,8 @@ impl Store {
 
     /// Serves it.
     pub(crate) async fn serve(&self) -> Service {
-        Service::new(Program::serve(Path::new(PROGRAM), &self.environment()).await)
+        let program = Program::serve(Path::new(PROGRAM), &self.environment()).await;
+        Service { program, client: client(), _folder: self.folder.clone() }
     }
 
     /// Runs another command of the program to its end.
@@ -163,6 +165,8 @@ pub(crate) fn client() -> Client {
 pub(crate) struct Service {
     pub(crate) program: Program,
     pub(crate) client: Client,
+    /// Stays for as long as it is served from.
+    _folder: Arc<TempDir>,
 }
 
 /// An answer, read to its end.
@@ -187,10 +191,6 @@ impl Answer {
 }
 
 impl Service {
-    fn new(program: Program) -> Self {
-        Self { program, client: client() }
-    }
-
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.client.request(method, self.program.url(path));
         if let Some(body) = body {

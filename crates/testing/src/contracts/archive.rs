@@ -9,11 +9,12 @@ use allocation_service_layer::archive::{ArchiveError, Archived, Archivist, HeldB
 use allocation_service_layer::handlers::Reply;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::movements::Reading;
-use allocation_service_layer::ports::archive::Removal;
+use allocation_service_layer::ports::archive::{Archive, Checkpoint, Removal};
 use allocation_service_layer::ports::clock::Clock;
-use allocation_service_layer::ports::database::{ProductRepository, Selection, StoreError, Transaction};
+use allocation_service_layer::ports::database::{ProductRepository, Selection, StoreError, StoreResult, Transaction};
 use allocation_service_layer::ports::event_log::{EventLog, Progress};
 use allocation_service_layer::verify::{ProductBooks, product_told_by_events, verify};
+use async_trait::async_trait;
 use futures_util::future::join;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -292,6 +293,36 @@ pub async fn of_two_that_archive_at_once_one_is_refused<S: Store>(fixture: Fixtu
     assert!([&one, &other].iter().all(|step| step.is_ok() || conflict(step)), "{one:?} {other:?}");
     let stale = Removal { after: 0, until: 4, products: Vec::new() };
     let refused = fixture.store.take_out(&stale).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    fixture.assert_balanced().await;
+}
+
+/// An archive that another takes events out of before its checkpoints are read.
+struct Overtaken {
+    archive: Arc<dyn Archive>,
+    by: Archivist,
+}
+
+#[async_trait]
+impl Archive for Overtaken {
+    async fn checkpoints(&self, wanted: &Selection) -> StoreResult<Vec<Checkpoint>> {
+        self.by.step(self.by.clock.now(), None).await?;
+        self.archive.checkpoints(wanted).await
+    }
+
+    async fn take_out(&self, removal: &Removal) -> StoreResult<()> {
+        self.archive.take_out(removal).await
+    }
+}
+
+/// It tries again, and does not take the log for untrue.
+pub async fn who_is_overtaken_while_archiving_is_told_so<S: Store>(fixture: Fixture<S>) {
+    fixture.handle((0..5).map(|n| create_batch("b", &format!("S{n}"), 1, None))).await;
+    fixture.events().await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let archivist = fixture.archivist();
+    let archive = Arc::new(Overtaken { archive: archivist.archive.clone(), by: fixture.archivist() });
+    let refused = Archivist { archive, ..archivist }.step(fixture.clock.now(), None).await;
     assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
     fixture.assert_balanced().await;
 }

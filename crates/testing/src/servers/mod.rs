@@ -3,6 +3,7 @@
 //! Their programs are taken from the machine, else installed from Debian's packages (saying so; `NO_INSTALL=1` forbids it), else run
 //! through Docker. A server that was running before is never used.
 
+mod haproxy;
 mod keeper;
 mod nats;
 mod pgbouncer;
@@ -19,6 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+pub use haproxy::HaProxy;
 pub use nats::NatsServer;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
@@ -34,7 +36,7 @@ use crate::certificates::{Pair, PairFiles};
 const NOBODY: u32 = 65_534;
 
 /// A port that nobody listens on.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its number").port()
 }
