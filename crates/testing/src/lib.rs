@@ -16,6 +16,8 @@ pub mod brokers;
 pub mod certificates;
 pub mod clock;
 pub mod contracts;
+#[cfg(feature = "servers")]
+pub mod disk;
 pub mod fakes;
 #[cfg(feature = "servers")]
 pub mod program;

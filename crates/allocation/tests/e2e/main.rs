@@ -12,6 +12,7 @@ mod contention;
 mod crash;
 mod dashboard;
 mod deploy;
+mod disk;
 mod errors;
 mod events;
 mod expiry;
