@@ -1,6 +1,6 @@
 //! The outside world behind the ports.
 //!
-//! **What it is.** Two stores ([`sqlite`], [`postgres`]), brokers ([`redis`], [`nats`], [`rabbitmq`]), mail ([`smtp`]), webhooks ([`webhook`]), the keys of an issuer of tokens ([`oidc`]), and the system's clock and dice
+//! **What it is.** Two stores ([`sqlite`], [`postgres`]), brokers ([`redis`], [`nats`], [`rabbitmq`]), mail ([`smtp`]), webhooks ([`webhook`]), the keys of an issuer of tokens ([`oidc`]), a collector of traces ([`otlp`]), and the system's clock and dice
 //! ([`system`]): each implements traits of `allocation_service_layer::ports`, and nothing else.
 //!
 //! **What it may know.** The domain, the ports, and the one outside thing that each module is about. Not the entrypoints.
@@ -14,6 +14,7 @@ mod api_key_row;
 mod migrations;
 pub mod nats;
 pub mod oidc;
+pub mod otlp;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

@@ -23,6 +23,7 @@ use allocation_service_layer::ports::dead_letters::DeadLetters;
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use allocation_service_layer::ports::reader::{Foresight, Reader};
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_service_layer::ports::webhooks::Webhooks;
 use allocation_service_layer::{Message, MessageBus, Usual};
 use tokio::sync::{oneshot, watch};
@@ -31,17 +32,23 @@ use crate::Failure;
 use crate::config::{self, BadVariable, Config, Database, Oidc};
 use crate::import::{self, Kind, Summary};
 
-/// The machine's clock and dice, and what is counted.
+/// The machine's clock and dice, what is counted, and traces.
 #[derive(Clone)]
 pub(crate) struct Ambient {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
 }
 
 impl Ambient {
     fn new() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), metrics: Metrics::new() }
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            metrics: Metrics::new(),
+            traces: Traces::default(),
+        }
     }
 }
 
@@ -155,7 +162,7 @@ impl Store {
 
     /// What takes old events out of the log.
     pub(crate) fn archivist(&self) -> Archivist {
-        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        let Ambient { clock, entropy, metrics, .. } = self.ambient.clone();
         let holder = entropy.uuid(clock.now()).to_string();
         Archivist { log: self.log(), archive: self.archive(), clock, metrics, holder }
     }
@@ -208,7 +215,7 @@ impl Store {
     }
 
     fn bus<D: database::Database>(&self, database: D) -> MessageBus<D> {
-        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        let Ambient { clock, entropy, metrics, .. } = self.ambient.clone();
         MessageBus::new(database, clock, entropy, metrics)
             .with_usual(self.usual.clone())
             .with_most_holds(self.most_holds)
@@ -217,11 +224,13 @@ impl Store {
     /// Starts the lane that all commands of this process go through.
     pub(crate) fn start_lane(&self, limits: Limits) -> Result<RunningLane, Failure> {
         let (end, ended) = oneshot::channel();
+        let traces = self.ambient.traces.clone();
         let (handle, foresight, committed) = match &self.kind {
             StoreKind::Sqlite(store) => {
                 let bus = Arc::new(self.bus(store.clone()));
                 let committed = bus.committed();
                 let (lane, handle) = Lane::new(bus.clone(), limits);
+                let lane = lane.with_traces(traces);
                 // SQLite works when called and keeps its thread waiting for the disk, so it gets one of its own.
                 let runtime = tokio::runtime::Handle::current();
                 std::thread::Builder::new().name("lane".into()).spawn(move || {
@@ -234,6 +243,7 @@ impl Store {
                 let bus = Arc::new(self.bus(store.clone()));
                 let committed = bus.committed();
                 let (lane, handle) = Lane::new(bus.clone(), limits);
+                let lane = lane.with_traces(traces);
                 tokio::spawn(async move {
                     lane.run().await;
                     let _ = end.send(());
@@ -246,10 +256,10 @@ impl Store {
 
     /// What turns messages into commands for this bus.
     pub(crate) fn consumer(&self, commands: Arc<dyn Commands>) -> Consumer {
-        let Ambient { clock, entropy, metrics } = self.ambient.clone();
+        let Ambient { clock, entropy, metrics, traces } = self.ambient.clone();
         let holder = entropy.uuid(clock.now()).to_string();
         let (reader, log, dead_letters) = (self.reader(), self.log(), self.dead_letters());
-        Consumer { commands, reader, log, dead_letters, clock, entropy, metrics, holder }
+        Consumer { commands, reader, log, dead_letters, clock, entropy, metrics, traces, holder }
     }
 
     /// Has one command handled to its end, without a lane.

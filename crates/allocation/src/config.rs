@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use allocation_adapters::oidc::IssuerUrl;
+use allocation_adapters::otlp::{BadCollector, Collector};
 use allocation_adapters::postgres::Statements;
 use allocation_adapters::rabbitmq::Unrouted;
 use allocation_adapters::redis::StreamSettings;
@@ -166,6 +167,8 @@ pub(crate) struct Config {
     /// What is logged.
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Who is sent traces; none: nobody.
+    pub(crate) collector: Option<Collector>,
     given: BTreeMap<&'static str, String>,
 }
 
@@ -272,6 +275,7 @@ impl Config {
                 "json" => LogFormat::Json,
                 _ => return Err(BadVariable::new("LOG_FORMAT", "must be text or json")),
             },
+            collector: values.collector()?,
             given: values.0,
         })
     }
@@ -313,7 +317,7 @@ impl Config {
                 lines.push(format!("# Default: {default}"));
             }
             lines.push(match self.given.get(name) {
-                Some(value) if *secret => format!("{name}={}", mask(value)),
+                Some(value) if *secret => format!("{name}={}", mask(name, value)),
                 Some(value) => format!("{name}={value}"),
                 None => format!("# {name}="),
             });
@@ -391,6 +395,32 @@ impl Values {
             (Some(_), None) => Err(BadVariable::new("TLS_KEY_FILE", "must be set, as TLS_CERT_FILE is")),
             (None, Some(_)) => Err(BadVariable::new("TLS_CERT_FILE", "must be set, as TLS_KEY_FILE is")),
         }
+    }
+
+    fn collector(&self) -> Result<Option<Collector>, BadVariable> {
+        const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+        const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+        const MUST: &str = "must be a number from 0.0 to 1.0";
+        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+        // The SDK reads these from the environment, and would do something else without a word.
+        let sampler = self.text(SAMPLER);
+        if !matches!(
+            sampler.strip_prefix("parentbased_").unwrap_or(sampler),
+            "always_on" | "always_off" | "traceidratio"
+        ) {
+            let must = "must be always_on, always_off or traceidratio, or one of these with parentbased_ before it";
+            return Err(BadVariable::new(SAMPLER, must));
+        }
+        let part: f64 = self.parsed(ARGUMENT, MUST)?;
+        if !(0.0..=1.0).contains(&part) {
+            return Err(BadVariable::new(ARGUMENT, MUST));
+        }
+        let Some(endpoint) = self.given(ENDPOINT) else { return Ok(None) };
+        let collector = Collector::new(endpoint, self.text(HEADERS), self.text("OTEL_SERVICE_NAME"));
+        collector
+            .map(Some)
+            .map_err(|why| BadVariable::new(if matches!(why, BadCollector::Headers) { HEADERS } else { ENDPOINT }, why))
     }
 
     fn origins(&self) -> Result<Vec<Origin>, BadVariable> {
@@ -576,14 +606,21 @@ fn is_postgres(url: &str) -> bool {
     })
 }
 
-/// Hides the password of a URL, or the whole of anything else.
-fn mask(value: &str) -> String {
+/// Hides what is secret in a URL, or the whole of anything else.
+fn mask(name: &str, value: &str) -> String {
     match Url::parse(value) {
-        Ok(mut url) if url.has_host() => {
-            if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        Ok(mut url) if url.has_host() && name.ends_with("_URL") => {
+            // A user without a password may be a token.
+            let masked = match (url.username(), url.password()) {
+                (_, Some(_)) => url.set_password(Some("***")),
+                ("", None) => Ok(()),
+                (_, None) => url.set_username("***"),
+            };
+            if masked.is_err() {
                 return "***".to_owned();
             }
             url.set_query(url.query().map(|_| "***"));
+            url.set_fragment(url.fragment().map(|_| "***"));
             url.into()
         }
         Ok(url) if url.scheme() == "sqlite" => value.to_owned(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_adapters::nats::NatsPublisher;
+use allocation_adapters::otlp::OtlpTracer;
 use allocation_adapters::rabbitmq::RabbitPublisher;
 use allocation_adapters::redis::{RedisPublisher, RedisStream};
 use allocation_adapters::smtp::{SmtpNotifications, mailbox};
@@ -20,6 +21,7 @@ use allocation_service_layer::feed::Feed;
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_service_layer::ports::webhooks::WebhookSender;
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_service_layer::sinks;
@@ -49,7 +51,11 @@ impl Parts {
 /// Runs until SIGINT or SIGTERM; a second one ends at once.
 pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     let door = parts.web.then(|| config.door()).transpose()?;
-    let store = Store::open_migrated(config).await?;
+    let mut store = Store::open_migrated(config).await?;
+    let tracer = tracer(config, &store.ambient)?;
+    if let Some(tracer) = tracer.clone() {
+        store.ambient.traces = Traces::new(tracer);
+    }
     let sinks = configured_sinks(config, &store.ambient.metrics)?;
     introduce(config, store.log().as_ref(), &sinks).await?;
     let mut life = Life::begin()?;
@@ -61,7 +67,8 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
     if parts.relay && (store.needs_numbering() || !sinks.is_empty()) {
         let ambient = &store.ambient;
         let holder = ambient.entropy.uuid(ambient.clock.now()).to_string();
-        let relay = Relay::new(store.log(), ambient.clock.clone(), ambient.metrics.clone(), sinks, holder);
+        let relay = Relay::new(store.log(), ambient.clock.clone(), ambient.metrics.clone(), sinks, holder)
+            .with_traces(ambient.traces.clone());
         let committed = lane.committed.clone();
         life.until_end(async move |end| relay.run(committed, end).await);
     }
@@ -104,7 +111,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             .map_err(|error| BadVariable::new("LISTEN", format!("{}: {error}", config.listen)))?;
         let certificate = certificate(config)?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let Ambient { clock, metrics, .. } = store.ambient.clone();
+        let Ambient { clock, metrics, traces, .. } = store.ambient.clone();
         let state = WebParts {
             commands: Arc::new(lane.handle.clone()),
             reader: store.reader(),
@@ -114,6 +121,7 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
             clock: clock.clone(),
             entropy: store.ambient.entropy.clone(),
             metrics: metrics.clone(),
+            traces,
             access,
             limits: config.request_limits,
             leaving: life.leaving.clone(),
@@ -131,7 +139,18 @@ pub(crate) async fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
         // Nobody sends requests here.
         stopping.notice = Duration::ZERO;
     }
-    life.live(lane.handle, lane.ended, stopping).await
+    let lived = life.live(lane.handle, lane.ended, stopping).await;
+    if let Some(tracer) = tracer {
+        tracer.end().await;
+    }
+    lived
+}
+
+/// Who is told of spans, as configured.
+fn tracer(config: &Config, ambient: &Ambient) -> Result<Option<Arc<OtlpTracer>>, BadVariable> {
+    let Some(collector) = config.collector.clone() else { return Ok(None) };
+    let tracer = OtlpTracer::new(collector, &config.trust, ambient.clock.clone());
+    tracer.map(|tracer| Some(Arc::new(tracer))).map_err(|why| BadVariable::new("OTEL_EXPORTER_OTLP_ENDPOINT", why))
 }
 
 /// What the web API shows to those who speak TLS, as configured.
@@ -218,9 +237,9 @@ pub(crate) async fn introduce(config: &Config, log: &dyn EventLog, sinks: &[Sink
 
 /// What sends events to webhooks.
 fn delivery(store: &Store, feed: Arc<Feed>, sender: Arc<dyn WebhookSender>) -> Delivery {
-    let Ambient { clock, entropy, metrics } = store.ambient.clone();
+    let Ambient { clock, entropy, metrics, traces } = store.ambient.clone();
     let holder = entropy.uuid(clock.now()).to_string();
-    Delivery { feed, log: store.log(), hooks: store.webhooks(), sender, clock, entropy, metrics, holder }
+    Delivery { feed, log: store.log(), hooks: store.webhooks(), sender, clock, entropy, metrics, traces, holder }
 }
 
 /// What registers webhooks and looks after them.

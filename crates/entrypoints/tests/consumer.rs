@@ -15,6 +15,7 @@ use allocation_service_layer::ports::database::{KeyOf, StoreError};
 use allocation_service_layer::ports::dead_letters::{DeadLetters, KeptLetter};
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::housekeeping::Housekeeping;
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::fakes::FakeDatabase;
@@ -42,6 +43,7 @@ fn bench() -> Bench {
         clock,
         entropy: Arc::new(CountingEntropy::default()),
         metrics: Metrics::new(),
+        traces: Traces::default(),
         holder: "one".into(),
     };
     Bench { fixture, consumer, stop: CancellationToken::new() }

@@ -47,6 +47,9 @@ pub struct Address<'a> {
     /// Its product.
     #[serde(borrow)]
     pub subject: Cow<'a, str>,
+    /// The trace it belongs to.
+    #[serde(default, borrow)]
+    pub traceparent: Option<Cow<'a, str>>,
 }
 
 impl<'a> Address<'a> {

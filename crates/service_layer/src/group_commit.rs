@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, Verdict};
-use crate::message_bus::{Message, MessageBus};
+use crate::message_bus::{self, Message, MessageBus};
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
-use crate::ports::database::{Database, StoreError};
+use crate::ports::database::{Database, StoreError, StoreResult};
+use crate::ports::tracer::{Kind, Span, Traces};
 use crate::strand::Strand;
 
 /// How much a lane takes on.
@@ -86,6 +87,7 @@ pub struct Lane<D> {
     bus: Arc<MessageBus<D>>,
     limits: Limits,
     inbox: mpsc::Receiver<Job>,
+    traces: Traces,
 }
 
 /// Puts commands into a lane's queue.
@@ -101,7 +103,13 @@ impl<D: Database> Lane<D> {
     pub fn new(bus: Arc<MessageBus<D>>, limits: Limits) -> (Self, LaneHandle) {
         let (queue, inbox) = mpsc::channel(limits.waiting);
         let handle = LaneHandle { queue, clock: bus.clock().clone(), metrics: bus.metrics().clone() };
-        (Self { bus, limits, inbox }, handle)
+        (Self { bus, limits, inbox, traces: Traces::default() }, handle)
+    }
+
+    /// The same with traces of what it does.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Works until nobody can send any more.
@@ -115,7 +123,7 @@ impl<D: Database> Lane<D> {
             if let Some(since) = jobs.iter().find_map(|job: &Job| job.since) {
                 metrics.wait_seconds.observe(now.saturating_sub(since).as_secs_f64());
             }
-            let (messages, answers): (Vec<Message>, Vec<_>) = jobs
+            let (mut messages, answers): (Vec<Message>, Vec<_>) = jobs
                 .drain(..)
                 .filter_map(|job: Job| {
                     if job.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age) {
@@ -130,13 +138,55 @@ impl<D: Database> Lane<D> {
                     Some((job.message, job.answer))
                 })
                 .unzip();
+            let spans = self.begin_spans(&mut messages);
             let verdicts = self.bus.handle_once(&messages).await;
+            end_spans(spans, &verdicts);
             Failpoint::VerdictsReached.pass();
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Nobody may be waiting any more; what was done stays done.
                 let _ = answer.send(verdict.map_err(HandlerError::from));
             }
         }
+    }
+}
+
+/// A command's place in its unit of work, and its span.
+type Traced = (usize, Box<dyn Span>);
+
+impl<D: Database> Lane<D> {
+    /// Begins a span for each command that is in a trace: of the unit of work that they share. Its events follow from that.
+    fn begin_spans(&self, messages: &mut [Message]) -> Vec<Traced> {
+        let mut spans = Vec::new();
+        if !self.traces.are_kept() {
+            return spans;
+        }
+        let together = messages.len() as u64;
+        for (nth, message) in messages.iter_mut().enumerate() {
+            let parent = message.cause.traceparent.as_deref();
+            let Some(mut span) = self.traces.follow(Kind::Internal, format_args!("unit of work"), parent) else {
+                continue;
+            };
+            span.text("allocation.command", message_bus::name(&message.command));
+            span.number("allocation.batch_size", together);
+            message.cause.traceparent = Some(span.traceparent());
+            spans.push((nth, span));
+        }
+        spans
+    }
+}
+
+/// Says of each command that is in a trace what became of it.
+fn end_spans(spans: Vec<Traced>, verdicts: &[StoreResult<Verdict>]) {
+    for (nth, mut span) in spans {
+        let outcome = match &verdicts[nth] {
+            Ok(Ok(_)) => "done",
+            Ok(Err(_)) => "rejected",
+            Err(error) => {
+                span.fail(&error.to_string());
+                "failed"
+            }
+        };
+        span.text("allocation.outcome", outcome);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ports::database::StoreResult;
 use crate::ports::event_log::{EventLog, FeedEvent, FeedPage};
 use crate::ports::event_publisher::{DeliveryError, EventPublisher};
 use crate::ports::notifications::Notifications;
+use crate::ports::tracer::{Kind, Traces};
 use crate::wire;
 
 /// How many events are read, numbered or published in one go.
@@ -72,6 +73,7 @@ pub struct Relay {
     sinks: Vec<Sink>,
     /// Tells this process from others that want the lease.
     holder: String,
+    traces: Traces,
 }
 
 impl Relay {
@@ -83,7 +85,13 @@ impl Relay {
         sinks: Vec<Sink>,
         holder: String,
     ) -> Self {
-        Self { log, clock, metrics, sinks, holder }
+        Self { log, clock, metrics, sinks, holder, traces: Traces::default() }
+    }
+
+    /// The same with traces of what it does.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Relays until told to stop, whenever this process has the lease.
@@ -209,7 +217,12 @@ impl Relay {
         let Some(last) = page.last() else { return Ok(0) };
         Failpoint::RelayRead.pass();
         match sink {
-            Sink::Publisher(publisher) => publisher.publish(&page).await?,
+            Sink::Publisher(publisher) => {
+                let since = self.clock.now();
+                let outcome = publisher.publish(&page).await;
+                self.trace(name, &page, since, outcome.as_ref().err());
+                outcome?;
+            }
             Sink::Mail(notifications) => self.mail(notifications.as_ref(), &page).await?,
         }
         Failpoint::RelayPublished.pass();
@@ -218,6 +231,25 @@ impl Relay {
         Failpoint::RelayAdvanced.pass();
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
         Ok(page.len())
+    }
+
+    /// Makes a span for each event that is in a trace. A page that was not taken comes again and again: only its first such event has one then.
+    fn trace(&self, sink: &str, page: &[FeedEvent], since: OffsetDateTime, failure: Option<&DeliveryError>) {
+        if !self.traces.are_kept() {
+            return;
+        }
+        let together = page.len() as u64;
+        for envelope in page.iter().filter_map(|event| wire::envelope(&event.body).ok()) {
+            let (name, parent) = (format_args!("publish {sink}"), envelope.traceparent.as_deref());
+            let Some(mut span) = self.traces.follow_since(since, Kind::Producer, name, parent) else { continue };
+            span.text("messaging.system", sink);
+            span.text("messaging.message.id", &envelope.id);
+            span.number("messaging.batch.message_count", together);
+            span.text("allocation.event", envelope.topic());
+            if let Some(failure) = failure {
+                return span.fail(&failure.0);
+            }
+        }
     }
 
     /// How many seconds ago an event happened; none: no time at all.
@@ -237,7 +269,10 @@ impl Relay {
                 continue;
             }
             let text = format!("{subject}: {asked} asked for, {available} available.\n");
-            notifications.send(&subject, &text).await?;
+            let since = self.clock.now();
+            let sent = notifications.send(&subject, &text).await;
+            self.trace("mail", std::slice::from_ref(stored), since, sent.as_ref().err());
+            sent?;
             Failpoint::MailSent.pass();
             self.log.set_notified(&subject, now).await.map_err(failed)?;
             Failpoint::MailNoted.pass();

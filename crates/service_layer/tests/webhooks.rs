@@ -7,6 +7,7 @@ use allocation_service_layer::feed::{Feed, Filter};
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_service_layer::ports::webhooks::{Paused, Webhook, WebhookId, Webhooks};
 use allocation_service_layer::sinks::Begin;
 use allocation_service_layer::webhooks::{Changes, Delivery, FilterChanges, Hooks, Refused, Step};
@@ -53,6 +54,7 @@ impl World {
                 clock,
                 entropy,
                 metrics,
+                traces: Traces::default(),
                 holder: "a".into(),
             },
             fixture,

@@ -144,7 +144,7 @@ impl WebhookSender for HttpWebhooks {
     async fn send(&self, post: &SignedPost) -> Result<Answer, DeliveryError> {
         // Names are looked at when they are resolved, addresses never are.
         let url = self.reach.admit(&post.url).map_err(DeliveryError)?;
-        let request = self
+        let mut request = self
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/cloudevents+json")
@@ -152,6 +152,9 @@ impl WebhookSender for HttpWebhooks {
             .header("webhook-timestamp", post.timestamp)
             .header("webhook-signature", &post.signature)
             .body(post.body.clone());
+        if let Some(traceparent) = &post.traceparent {
+            request = request.header("traceparent", &**traceparent);
+        }
         let response = request.send().await.map_err(|error| DeliveryError(describe(&error.without_url())))?;
         let answer = Answer { status: response.status().as_u16(), retry_after: retry_after(&response) };
         read_some(response).await;

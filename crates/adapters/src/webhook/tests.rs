@@ -101,7 +101,14 @@ impl Lookup for Script {
 }
 
 fn post(url: &str) -> SignedPost {
-    SignedPost { url: url.into(), id: "1".into(), timestamp: 0, signature: "v1,".into(), body: "{}".into() }
+    SignedPost {
+        url: url.into(),
+        id: "1".into(),
+        timestamp: 0,
+        signature: "v1,".into(),
+        traceparent: None,
+        body: "{}".into(),
+    }
 }
 
 fn sender(reach: Reach, lookup: Arc<dyn Lookup>) -> HttpWebhooks {

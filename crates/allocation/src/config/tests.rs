@@ -98,6 +98,9 @@ fn a_bad_value_is_told_with_the_variable_that_has_it() {
         ("BATCH", "many"),
         ("QUEUE_SECONDS", "-1"),
         ("STRATEGY", "lifo"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.1"),
         ("TIME_ZONE", "Europe/Atlantis"),
         ("TIME_ZONES", "berlin"),
         ("TIME_ZONES", "berlin=Europe/Atlantis"),
@@ -177,7 +180,10 @@ fn what_is_printed_holds_no_secret() {
     let text = config(&[
         ("DATABASE_URL", "postgres://u:hunter2@h/d?password=hunter2"),
         ("DB_PASSWORD", "hunter2"),
-        ("REDIS_URL", "redis://:hunter2@h:1/"),
+        ("REDIS_URL", "redis://:hunter2@h:1/#hunter2"),
+        ("NATS_URL", "nats://hunter2@h:1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2"),
     ])
     .unwrap()
     .describe();

@@ -192,4 +192,21 @@ pub(super) const VARIABLES: &[Variable] = &[
         "What is logged: error, warn, info, debug, trace, or a filter such as allocation=debug; at request=info each request is a line, else only those that fail here",
     ),
     plain("LOG_FORMAT", "text", "How: text, or json with an object on each line"),
+    plain(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "The OpenTelemetry collector that is sent traces, by OTLP over HTTP: http://host:4318 or https://; without it there are none. What else OpenTelemetry knows of: OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_…",
+    ),
+    secret(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        "Headers for it, such as api-key=secret,tenant=ours, their values percent-encoded",
+    ),
+    plain("OTEL_SERVICE_NAME", "allocation", "What traces call this service"),
+    plain(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        "Which traces are kept: always_on, always_off, traceidratio (so many of them); with parentbased_ before it only where the caller has not decided",
+    ),
+    plain("OTEL_TRACES_SAMPLER_ARG", "1.0", "The part of all traces that traceidratio keeps, from 0.0 to 1.0"),
 ];

@@ -250,6 +250,7 @@ async fn a_webhook_is_sent_to_whom_an_authority_of_ours_has_certified() {
         id: "1".into(),
         timestamp: 1,
         signature: "v1,".into(),
+        traceparent: None,
         body: "{}".into(),
     };
     let send = async |trust: Trust| {

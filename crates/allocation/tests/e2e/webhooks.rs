@@ -33,8 +33,8 @@ type Requests = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
 /// A receiver that remembers what it got, and answers as it is told.
 #[derive(Clone)]
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     requests: Requests,
     answers: Arc<Mutex<VecDeque<u16>>>,
     /// Whether it keeps its senders waiting.
@@ -42,7 +42,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let receiver = Self { url, requests: Arc::default(), answers: Arc::default(), held: Arc::default() };
@@ -56,7 +56,7 @@ impl Receiver {
         self.held.send_replace(held);
     }
 
-    fn requests(&self) -> Vec<(HeaderMap, String)> {
+    pub(crate) fn requests(&self) -> Vec<(HeaderMap, String)> {
         self.requests.lock().unwrap().clone()
     }
 
@@ -65,7 +65,7 @@ impl Receiver {
         self.requests().iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
     }
 
-    async fn got(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn got(&self, count: usize) -> Vec<Value> {
         eventually("events", async || (self.requests.lock().unwrap().len() >= count).then_some(())).await;
         self.events()
     }
@@ -86,7 +86,7 @@ async fn service(on: On) -> (Store, Service) {
     (store, service)
 }
 
-async fn register(service: &Service, body: Value) -> Value {
+pub(crate) async fn register(service: &Service, body: Value) -> Value {
     service.post("/v1/webhooks", body).await.expect(201).json()
 }
 

@@ -20,6 +20,7 @@ use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::StoreResult;
 use allocation_service_layer::ports::reader::Foresight;
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_service_layer::views::LineView;
 use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::{Message, Usual};
@@ -87,6 +88,7 @@ pub(crate) fn main(file: &Path) -> Outcome<()> {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             metrics: metrics.clone(),
+            traces: Traces::default(),
             access: Access::Open,
             limits: RequestLimits::default(),
             leaving: stop.clone(),

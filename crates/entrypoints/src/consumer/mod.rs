@@ -25,6 +25,7 @@ use allocation_service_layer::ports::database::StoreError;
 use allocation_service_layer::ports::dead_letters::{DeadLetter, DeadLetters, KeptLetter};
 use allocation_service_layer::ports::event_log::EventLog;
 use allocation_service_layer::ports::reader::Reader;
+use allocation_service_layer::ports::tracer::{Kind, Span, Traces};
 use allocation_service_layer::wire::Cause;
 use serde::Deserialize;
 pub use source::{Delivery, Source, SourceError, Subscription};
@@ -59,6 +60,8 @@ pub struct Consumer {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is told of what it does.
+    pub traces: Traces,
     /// Tells this process from others that want to consume.
     pub holder: String,
 }
@@ -111,6 +114,16 @@ fn reason(rejection: &Rejection) -> String {
     match rejection {
         Rejection::KeyReused(_) => "its id was used for another message".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Says of a message what became of it, if it is in a trace.
+fn end_span(span: Option<Box<dyn Span>>, source: &str, delivery: &Delivery, trouble: Option<&Trouble>) {
+    let Some(mut span) = span else { return };
+    span.text("messaging.system", source);
+    span.text("messaging.destination.name", &delivery.channel);
+    if let Some(Trouble::Unusable(why) | Trouble::Failed(why) | Trouble::Passing(why)) = trouble {
+        span.fail(why);
     }
 }
 
@@ -248,10 +261,19 @@ impl Consumer {
     /// What comes after that one may have had its effect too; it is tried again and, having a name, does nothing then.
     async fn attempt(&self, source: &'static str, page: &[Delivery]) -> (usize, Option<Trouble>) {
         let (mut messages, mut unreadable) = (Vec::with_capacity(page.len()), Vec::new());
+        let mut spans = Vec::with_capacity(page.len());
         let mut unread = None;
         for delivery in page {
             match self.read(&delivery.channel, &delivery.body).await {
-                Ok(message) => messages.push(message),
+                Ok(mut message) => {
+                    let parent = message.cause.traceparent.as_deref();
+                    let span = self.traces.begin(Kind::Consumer, format_args!("process {source}"), parent);
+                    if let Some(span) = &span {
+                        message.cause.traceparent = Some(span.traceparent());
+                    }
+                    messages.push(message);
+                    spans.push(span);
+                }
                 Err(Trouble::Unusable(why)) => unreadable.push((messages.len() + unreadable.len(), why)),
                 Err(trouble) => {
                     unread = Some(trouble);
@@ -262,11 +284,14 @@ impl Consumer {
         Failpoint::PageRead.pass();
         let read = messages.len() + unreadable.len();
         let mut verdicts = self.commands.handle_all(messages).await.into_iter();
-        let mut unreadable = unreadable.into_iter().peekable();
+        let (mut unreadable, mut spans) = (unreadable.into_iter().peekable(), spans.into_iter());
         for (nth, delivery) in page.iter().enumerate().take(read) {
-            let settled = match unreadable.next_if(|(at, _)| *at == nth) {
-                Some((_, why)) => Err(Trouble::Unusable(why)),
-                None => effect(verdicts.next()),
+            let settled = if let Some((_, why)) = unreadable.next_if(|(at, _)| *at == nth) {
+                Err(Trouble::Unusable(why))
+            } else {
+                let settled = effect(verdicts.next());
+                end_span(spans.next().flatten(), source, delivery, settled.as_ref().err());
+                settled
             };
             let settled = match settled {
                 Ok(()) => {

@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
+use super::told::is_watched;
 use crate::asked::fields::LONGEST_WAIT;
 
 /// What of each body is not counted among all that are kept: nearly every body is shorter.
@@ -132,7 +133,7 @@ impl Gate {
         }
         let mut place = Counted::new(&self.metrics.in_flight);
         // Who is to know how we are is told so most of all when there is much to do.
-        let counts = !matches!(route, "/healthz" | "/readyz" | "/metrics");
+        let counts = !is_watched(route);
         if counts && !place.reach(1, self.limits.in_flight) {
             let busy = Problem::overloaded("too many requests are being handled");
             return self.refuse(Limit::in_flight, busy).into_response();

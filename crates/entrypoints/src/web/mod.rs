@@ -34,6 +34,7 @@ use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict}
 use allocation_service_layer::metrics::Metrics;
 use allocation_service_layer::ports::clock::{Clock, Entropy};
 use allocation_service_layer::ports::reader::{Foresight, Reader};
+use allocation_service_layer::ports::tracer::Traces;
 use allocation_service_layer::webhooks::Hooks;
 use allocation_service_layer::wire::Cause;
 use axum::Router;
@@ -74,6 +75,8 @@ pub struct WebParts {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is told of each request as a span.
+    pub traces: Traces,
     /// Lets callers in.
     pub access: Access,
     /// What requests may take up.
@@ -210,7 +213,7 @@ impl FromRequestParts<WebState> for Caused {
         let Asks(caller) = Asks::from_request_parts(parts, state).await?;
         let given = parts.extensions.get::<RequestId>();
         let RequestId(correlation) = given.cloned().unwrap_or_else(|| state.new_request_id());
-        let trace = parts.headers.get("traceparent").and_then(|text| text.to_str().ok());
+        let trace = parts.headers.get(told::TRACEPARENT).and_then(|text| text.to_str().ok());
         Ok(Self(Cause { correlation, actor: caller.actor, traceparent: trace.and_then(traceparent) }))
     }
 }

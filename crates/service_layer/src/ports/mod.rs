@@ -11,4 +11,5 @@ pub mod housekeeping;
 pub mod notifications;
 pub mod reader;
 pub mod token_keys;
+pub mod tracer;
 pub mod webhooks;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -138,6 +139,8 @@ pub struct SignedPost {
     pub timestamp: i64,
     /// `webhook-signature`: one for each secret.
     pub signature: String,
+    /// The trace that the request belongs to.
+    pub traceparent: Option<Arc<str>>,
     /// The event.
     pub body: String,
 }

@@ -19,6 +19,7 @@ use crate::metrics::{Metrics, SinkLabels};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::StoreResult;
 use crate::ports::event_log::{EventLog, FeedEvent};
+use crate::ports::tracer::{Kind, Traces};
 use crate::ports::webhooks::{Failure, Paused, Trouble, Webhook, WebhookId, WebhookSender, Webhooks};
 
 /// The lease's name.
@@ -68,6 +69,8 @@ pub struct Delivery {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is told of what it does.
+    pub traces: Traces,
     /// Tells this process from others that want the lease.
     pub holder: String,
 }
@@ -239,9 +242,29 @@ impl Delivery {
     /// Delivers one event, notes what came of it, and says whether it was taken.
     async fn deliver(&self, hook: &Webhook, event: &FeedEvent) -> StoreResult<bool> {
         let labels = SinkLabels { sink: "webhook" };
-        let id = Address::of(event).map_or_else(|| event.position.to_string(), |address| address.id.into_owned());
-        let post = signed(hook, id, event.body.clone(), self.clock.now());
-        let (why, gone, retry_after) = match self.sender.send(&post).await {
+        let address = Address::of(event);
+        let id = address.as_ref().map_or_else(|| event.position.to_string(), |address| address.id.clone().into_owned());
+        let mut post = signed(hook, id, event.body.clone(), self.clock.now());
+        let trace = address.as_ref().and_then(|address| address.traceparent.as_deref());
+        let mut span = self.traces.follow(Kind::Client, format_args!("POST webhook"), trace);
+        post.traceparent = span.as_ref().map(|span| span.traceparent()).or_else(|| trace.map(Arc::from));
+        let sent = self.sender.send(&post).await;
+        if let Some(span) = &mut span {
+            span.text("allocation.webhook", &hook.id.to_string());
+            span.text("messaging.message.id", &post.id);
+            span.text("http.request.method", "POST");
+            match &sent {
+                Ok(answer) => {
+                    span.number("http.response.status_code", answer.status.into());
+                    if answer.status >= 400 {
+                        span.fail("");
+                    }
+                }
+                Err(error) => span.fail(&error.0),
+            }
+        }
+        drop(span);
+        let (why, gone, retry_after) = match sent {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 self.metrics.delivered.get_or_create(&labels).inc();
                 if hook.trouble.is_some() {

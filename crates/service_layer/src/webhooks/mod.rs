@@ -224,7 +224,7 @@ fn signed(hook: &Webhook, id: String, body: String, now: OffsetDateTime) -> Sign
     let old = hook.old_secret.iter().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
     let signatures = std::iter::once(&hook.secret).chain(old).map(|secret| secret.sign(&id, timestamp, &body));
     let signature = signatures.collect::<Vec<_>>().join(" ");
-    SignedPost { url: hook.url.clone(), id, timestamp, signature, body }
+    SignedPost { url: hook.url.clone(), id, timestamp, signature, traceparent: None, body }
 }
 
 /// Changes a webhook, again when somebody else was faster; none: there is no such webhook.

@@ -24,6 +24,9 @@ pub struct Envelope<'a> {
     /// When it happened.
     #[serde(borrow)]
     time: Cow<'a, str>,
+    /// The trace it belongs to.
+    #[serde(default, borrow)]
+    pub traceparent: Option<Cow<'a, str>>,
 }
 
 impl Envelope<'_> {
