@@ -42,9 +42,9 @@ impl NatsPublisher {
     }
 
     async fn connect(&self) -> Result<Context, DeliveryError> {
-        let options = self.trust.nats(&self.url).name("allocation").connection_timeout(PATIENCE);
-        let connected =
-            tokio::time::timeout(PATIENCE, options.request_timeout(Some(PATIENCE)).connect(&self.url)).await;
+        let (place, options) = self.trust.nats(&self.url);
+        let options = options.name("allocation").connection_timeout(PATIENCE).request_timeout(Some(PATIENCE));
+        let connected = tokio::time::timeout(PATIENCE, options.connect(place)).await;
         let client = connected.map_err(failed)?.map_err(failed)?;
         let context = ContextBuilder::new().timeout(PATIENCE).ack_timeout(PATIENCE).max_ack_inflight(2 * WINDOW);
         let context = context.build(client);

@@ -14,11 +14,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lapin::tcp::OwnedTLSConfig;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters, TlsParametersBuilder};
+use percent_encoding::percent_decode_str;
 use reqwest::{Client, ClientBuilder};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 /// Says so to rustls. Whoever makes a connection does it first; again is fine.
@@ -123,9 +125,20 @@ impl Trust {
         redis::Client::build_with_tls(url, certificates).map_err(failed)
     }
 
-    /// How to connect to the NATS at this URL: with TLS for `tls://`, to every server of its cluster; else if it asks for it.
-    pub fn nats(&self, url: &str) -> ConnectOptions {
-        ConnectOptions::new().tls_client_config(self.client()).require_tls(url.starts_with("tls:"))
+    /// Where the NATS at this URL is, and how it is connected to: with TLS for `tls://`, to every server of its cluster; else if it asks for it. A user without a
+    /// password is a token. The library takes neither from a URL, and prints both.
+    pub fn nats(&self, url: &str) -> (String, ConnectOptions) {
+        let options = ConnectOptions::new().tls_client_config(self.client()).require_tls(url.starts_with("tls:"));
+        let Ok(mut place) = Url::parse(url) else { return (url.to_owned(), options) };
+        let text = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+        let options = match (text(place.username()), place.password().map(text)) {
+            (user, Some(password)) => options.user_and_password(user, password),
+            (token, None) if !token.is_empty() => options.token(token),
+            _ => options,
+        };
+        // It has a host, so this does not fail.
+        let _ = place.set_username("").and_then(|()| place.set_password(None));
+        (place.into(), options)
     }
 
     /// How RabbitMQ is connected to, when the URL begins with `amqps://`.

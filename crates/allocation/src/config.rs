@@ -426,7 +426,9 @@ impl Values {
     fn origins(&self) -> Result<Vec<Origin>, BadVariable> {
         let origins = self.text("CORS_ORIGINS").split(',').map(str::trim).filter(|origin| !origin.is_empty());
         let read = |origin: &str| {
-            origin.parse().map_err(|error| BadVariable::new("CORS_ORIGINS", format!("{origin:?} {error}")))
+            // What stands before a host may be secret.
+            let host = origin.rsplit_once('@').map_or(origin, |(_, host)| host);
+            origin.parse().map_err(|error| BadVariable::new("CORS_ORIGINS", format!("{host:?} {error}")))
         };
         origins.map(read).collect()
     }

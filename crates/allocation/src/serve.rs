@@ -191,8 +191,8 @@ fn sources(config: &Config) -> Result<Vec<Box<dyn Source>>, BadVariable> {
     }
     if let Some(url) = &config.nats {
         let (stream, subject) = &config.nats_commands;
-        let options = config.trust.nats(reveal(url));
-        sources.push(Box::new(NatsSource::new(reveal(url), options, stream, subject)));
+        let (place, options) = config.trust.nats(reveal(url));
+        sources.push(Box::new(NatsSource::new(&place, options, stream, subject)));
     }
     if let Some(url) = &config.amqp {
         sources.push(Box::new(RabbitSource::new(reveal(url), config.trust.rabbitmq(), &config.amqp_commands)));

@@ -52,7 +52,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "The most entries of that stream; what every group has acknowledged is removed",
     ),
     plain("REDIS_COMMANDS", "allocation.commands", "The Redis stream that commands come through"),
-    secret("NATS_URL", "", "A broker: nats://user:password@host:port, or tls:// with TLS"),
+    secret(
+        "NATS_URL",
+        "",
+        "A broker: nats://user:password@host:port, or tls:// with TLS; a user without a password is a token",
+    ),
     plain("NATS_STREAM", "allocation-events", "The JetStream stream that events go to"),
     plain("NATS_COMMANDS", "allocation-commands", "The JetStream stream that commands come through"),
     plain("NATS_COMMANDS_SUBJECT", "allocation.commands", "Its subject, if the stream has to be made"),

@@ -6,6 +6,7 @@ mod api;
 mod archive;
 mod backup;
 mod books;
+mod canaries;
 mod changes;
 mod collector;
 mod commands;
