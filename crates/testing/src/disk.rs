@@ -32,9 +32,9 @@ impl FaultyDisk {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (source, library) = (folder.path().join("faults.c"), folder.path().join("faults.so"));
         std::fs::write(&source, include_str!("disk/faults.c")).expect("its folder");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(&source).arg("-ldl");
-        let compiled = compiler.output().ok()?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(&source).arg("-ldl");
+        let compiled = cc.output().ok()?;
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         let switch = folder.path().join("fault");
         std::fs::write(&switch, "-").expect("its folder");

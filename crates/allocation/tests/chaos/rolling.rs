@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use allocation_adapters::system::SystemClock;
@@ -25,7 +26,7 @@ const NOTICE: (&str, &str) = ("STOP_NOTICE_SECONDS", "1");
 /// Who ask as fast as they are answered, to find out how fast that is.
 const CLIENTS: usize = 32;
 /// How much they ask for.
-const FIRST: usize = 2_000;
+const FIRST: u32 = 2_000;
 /// How often some are sent afterwards.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -46,7 +47,7 @@ impl Copy {
 struct Orders {
     client: Client,
     proxy: HaProxy,
-    sent: AtomicUsize,
+    sent: AtomicU32,
 }
 
 impl Orders {
@@ -70,7 +71,7 @@ impl Orders {
             }
         }))
         .await;
-        FIRST as f64 / clock.monotonic().as_secs_f64()
+        f64::from(FIRST) / clock.monotonic().as_secs_f64()
     }
 }
 
@@ -101,7 +102,7 @@ async fn copies_that_are_restarted_in_turns_fail_no_request() {
     };
     is_up(&proxy, 0).await;
     is_up(&proxy, 1).await;
-    let orders = std::sync::Arc::new(Orders { client: client.clone(), proxy, sent: AtomicUsize::new(0) });
+    let orders = Arc::new(Orders { client: client.clone(), proxy, sent: AtomicU32::new(0) });
 
     let peak = orders.peak().await;
     let (begun, over) = (orders.sent.load(Ordering::SeqCst), AtomicBool::new(false));
@@ -143,7 +144,7 @@ async fn copies_that_are_restarted_in_turns_fail_no_request() {
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     println!(
         "{restarts} restarts of two copies in turns, under {:.0} orders/s (the peak was {peak:.0}): all {} were promised, none failed",
-        (sent - begun) as f64 / took.as_secs_f64(),
+        f64::from(sent - begun) / took.as_secs_f64(),
         sent - begun
     );
 }

@@ -74,8 +74,11 @@ impl RedisStreams {
         self.read_before &= !page.is_empty();
         if let Some((first, _)) = page.first() {
             let ids: Vec<_> = page.iter().map(|(id, _)| id).collect();
-            let _: usize = live.xack(EVENTS, GROUP, &ids).await?;
             self.page = Some(first.clone());
+            // Without an answer they may be acknowledged or not: they are taken now, and may come again.
+            if live.xack::<_, _, _, usize>(EVENTS, GROUP, &ids).await.is_err() {
+                self.connection = None;
+            }
         }
         Ok(page)
     }

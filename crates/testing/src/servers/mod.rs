@@ -14,6 +14,7 @@ mod redis;
 mod smtp;
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -35,10 +36,20 @@ use crate::certificates::{Pair, PairFiles};
 /// Not root: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
-/// A port that nobody listens on.
+/// How many ports are taken from.
+const PORTS: u16 = 20_000;
+
+/// A port that nobody listens on. It is below those that connections are given, if there are such: one of these could take it while the server is away.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its number").port()
+    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = given.split_whitespace().next().and_then(|first| first.parse::<u16>().ok()).unwrap_or_default();
+    // From anywhere among them on, as others look for one at the same time.
+    let skipped = usize::try_from(RandomState::new().hash_one(()) % u64::from(PORTS)).unwrap_or_default();
+    let below = first.saturating_sub(PORTS).max(1_024)..first;
+    let mut tried = below.cycle().skip(skipped).take(PORTS.into());
+    let address = tried.find_map(|port| free(port).ok()).map_or_else(|| free(0), Ok);
+    address.expect("a free port").port()
 }
 
 fn is_root() -> bool {

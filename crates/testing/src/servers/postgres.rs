@@ -35,8 +35,11 @@ const LOADED: &str = "SELECT pg_conf_load_time()::text";
 /// At this signal it ends at once and in good order; at SIGTERM it would wait for its clients.
 const END: &str = "INT";
 
-/// Ends it with all its processes: one that outlived the first would keep the next server from starting.
-const KILL: &str = r#"processes=$(cat "/proc/$server/task/$server/children")
+/// Ends it with all its processes: one that outlived the first would keep the next server from starting. The first stands still before they are
+/// counted, or it might begin another.
+const KILL: &str = r#"kill -STOP "$server"
+    until grep -qs '^State:.[TZ]' "/proc/$server/status"; do sleep 0.01; done
+    processes=$(cat "/proc/$server/task/$server/children")
     kill -KILL "$server" $processes
     for process in $processes; do
         while grep -qs '^State:.[^Z]' "/proc/$process/status"; do sleep 0.01; done
