@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -238,9 +238,8 @@ impl Scripted {
     async fn refusing_nats() -> Self {
         const INFO: &str = "INFO {\"server_id\":\"x\",\"server_name\":\"x\",\"version\":\"2.10.0\",\"go\":\"x\",\"host\":\"127.0.0.1\",\"port\":1,\"headers\":true,\
             \"auth_required\":true,\"max_payload\":1048576,\"proto\":1}\r\n";
-        Self::start(INFO, |told| match told.starts_with(b"CONNECT") {
-            true => b"-ERR 'Authorization Violation'\r\n".to_vec(),
-            false => Vec::new(),
+        Self::start(INFO, |told| {
+            if told.starts_with(b"CONNECT") { b"-ERR 'Authorization Violation'\r\n".to_vec() } else { Vec::new() }
         })
         .await
     }
@@ -663,7 +662,7 @@ async fn nothing_is_told_while_everybody_is_away_or_over_tls() {
     world.heard.assert_silent();
 }
 
-fn text(path: &PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
