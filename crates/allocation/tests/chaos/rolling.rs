@@ -21,8 +21,8 @@ use tokio::time::MissedTickBehavior;
 use crate::chaos;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_allocation");
-/// For how long a copy that is to stop takes requests: several times as long as the proxy takes to notice.
-const NOTICE: (&str, &str) = ("STOP_NOTICE_SECONDS", "1");
+/// For how long a copy that is to stop takes requests: many times as long as the proxy takes to notice, on a busy machine too.
+const NOTICE: (&str, &str) = ("STOP_NOTICE_SECONDS", "3");
 /// Who ask as fast as they are answered, to find out how fast that is.
 const CLIENTS: usize = 32;
 /// How much they ask for.
