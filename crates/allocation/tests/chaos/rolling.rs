@@ -58,7 +58,13 @@ impl Orders {
         let sent = self.client.put(self.proxy.url(&format!("/v1/orders/o{n}"))).json(&order).send().await;
         let answer = sent.unwrap_or_else(|error| panic!("order {n}: {error:?}"));
         let copy = answer.headers().get(HaProxy::ANSWERED_BY).map(|copy| copy.to_str().unwrap().to_owned());
-        assert_eq!(answer.status().as_u16(), 201, "order {n}, by {copy:?}: {}", answer.text().await.unwrap());
+        assert_eq!(
+            answer.status().as_u16(),
+            201,
+            "order {n}, by {copy:?}: {}{}",
+            answer.text().await.unwrap(),
+            self.proxy.log()
+        );
         copy.expect("the proxy says which")
     }
 

@@ -18,8 +18,8 @@ impl HaProxy {
 
     /// Starts one before these addresses and waits until it takes connections. `None`: this machine has no such program.
     ///
-    /// A copy that says no is given nothing more; one that is only slow to say so has time, for the machine may be busy. No request is given to a second
-    /// copy once one has seen it, so that every failure is seen by the client.
+    /// A copy that says no three times within 1.5 seconds is given nothing more. No request is given to a second copy once one has seen it, so that every
+    /// failure is seen by the client.
     pub async fn start(copies: &[SocketAddr]) -> Option<Self> {
         let program = tool("haproxy", "haproxy")?;
         let (folder, port) = (folder("haproxy"), free_port());
@@ -28,7 +28,7 @@ impl HaProxy {
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 30s\n    timeout server 30s\n    timeout check 10s\n\
              frontend in\n    bind 127.0.0.1:{port}\n    default_backend copies\n\
              backend copies\n    option httpchk GET /readyz\n    option redispatch 1\n    retry-on conn-failure\n\
-             \x20   default-server check inter 100ms fall 1 rise 1\n    http-response set-header {} %[srv_name]\n{}",
+             \x20   default-server check inter 500ms fall 3 rise 1\n    http-response set-header {} %[srv_name]\n{}",
             Self::ANSWERED_BY,
             servers.collect::<String>()
         );
