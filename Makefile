@@ -38,9 +38,9 @@ year: ## Replay a year in the life of a warehouse, and print it month by month
 soak: export SOAK = 100
 # What histories come to does not depend on the disk, and most of their time would be waiting for it.
 soak: export TMPDIR := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
-soak: ## A hundred times the random histories that CI tries, a minute of contention, and ten thousand clients that hang up; takes more than an hour
+soak: ## A hundred times the random histories that CI tries, a minute of contention, ten thousand clients that hang up, and 20,000 requests of Schemathesis on each store; takes more than an hour
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
-	$(SERVERS) $(CARGO) test --profile soak --workspace --test e2e -- contention hang_up
+	$(SERVERS) $(CARGO) test --profile soak --workspace --test e2e -- contention hang_up schemathesis
 
 chaos: export CHAOS = 20
 chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, restart copies 20 times, and print what was done; takes a quarter of an hour

@@ -38,6 +38,7 @@ mod promising;
 mod queue;
 mod raw;
 mod real_orders;
+mod schemathesis;
 mod shelves;
 mod slow;
 mod supply;

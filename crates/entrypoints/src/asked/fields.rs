@@ -168,9 +168,19 @@ impl Parse for Units {
     }
 }
 
+/// What is said by one of a few words.
+pub(crate) trait Words {
+    /// All of them.
+    const WORDS: &[&str];
+}
+
 /// Reads one of a few words.
 macro_rules! parse_word {
     ($name:ty: $($word:literal => $value:expr),*; $must:literal) => {
+        impl Words for $name {
+            const WORDS: &[&str] = &[$($word),*];
+        }
+
         impl Parse for $name {
             fn parse(value: &Scalar<'_>) -> Result<Self, String> {
                 match value {
@@ -216,7 +226,8 @@ impl Parse for u64 {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
         let whole = match value {
             Scalar::Whole(number) => Some(*number),
-            Scalar::Text(text) => text.parse().ok(),
+            // Rust would read a sign, too.
+            Scalar::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             _ => None,
         };
         // Positions and sequence numbers fit 63 bits in every store.
@@ -224,20 +235,22 @@ impl Parse for u64 {
     }
 }
 
-/// The most items on a page.
-const MAX_PAGE: u64 = 1_000;
-
 /// How many items a page has: 1 to 1,000; 100 unless said.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit(pub(crate) usize);
 
+impl Limit {
+    /// The most items on a page.
+    pub(crate) const MAX: u64 = 1_000;
+}
+
 impl Parse for Limit {
     fn parse(value: &Scalar<'_>) -> Result<Self, String> {
-        let limit = u64::parse(value).ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+        let limit = u64::parse(value).ok().filter(|limit| (1..=Self::MAX).contains(limit));
         limit
             .and_then(|limit| usize::try_from(limit).ok())
             .map(Self)
-            .ok_or_else(|| format!("must be a whole number from 1 to {MAX_PAGE}"))
+            .ok_or_else(|| format!("must be a whole number from 1 to {}", Self::MAX))
     }
 }
 
@@ -345,6 +358,13 @@ impl<'de, T: Parse> Deserialize<'de> for Field<T> {
     }
 }
 
+/// A number with a fraction; to JSON Schema 5.0 is as whole as 5.
+fn whole(number: f64) -> Scalar<'static> {
+    // Written without an exponent, and of a whole number without a fraction.
+    let text = number.to_string();
+    text.parse().map(Scalar::Whole).or_else(|_| text.parse().map(Scalar::Negative)).unwrap_or(Scalar::Other)
+}
+
 struct FieldVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
@@ -370,8 +390,8 @@ impl<'de, T: Parse> Visitor<'de> for FieldVisitor<T> {
         Ok(Scalar::Negative(number).into())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Field<T>, E> {
-        Ok(Scalar::Other.into())
+    fn visit_f64<E>(self, number: f64) -> Result<Field<T>, E> {
+        Ok(whole(number).into())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Field<T>, E> {
@@ -491,5 +511,37 @@ impl Names {
         let sku = self.get(faults, "sku");
         let reference = self.get(faults, "ref");
         sku.zip(reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Parse>(json: &str) -> Option<T> {
+        match serde_json::from_str::<Field<T>>(json).unwrap() {
+            Field::Good(value) => Some(value),
+            Field::Missing | Field::Bad(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_number_is_whole_however_it_is_written() {
+        for five in ["5", "5.0", "5e0", "50e-1"] {
+            assert_eq!(read::<Quantity>(five).unwrap().units(), 5, "{five}");
+        }
+        assert_eq!(read::<i32>("-38285824.0"), Some(-38_285_824));
+        assert_eq!(read::<i32>("-0.0"), Some(0));
+        for bad in ["5.5", "-5.0", "1e300", "0.0"] {
+            assert_eq!(read::<Quantity>(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_in_a_query_string_is_digits() {
+        assert_eq!(u64::parse(&Scalar::Text("5")), Ok(5));
+        for bad in ["+5", "-5", "5.0", "", " 5", "9223372036854775808"] {
+            assert!(u64::parse(&Scalar::Text(bad)).is_err(), "{bad}");
+        }
     }
 }

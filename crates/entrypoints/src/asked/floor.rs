@@ -5,19 +5,19 @@ use allocation_domain::{BatchRef, Command, LineId, OrderId, Quantity, Sku};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::MAX_LINES;
 use super::fields::{Faults, Field, Names, Unknown};
+use super::{MAX_LINES, said};
 
 /// A line of the order.
 #[derive(Deserialize, ToSchema)]
 struct NamedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
+    #[schema(value_type = said::LineId, default = "1")]
     line: Field<LineId>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -41,19 +41,19 @@ pub(crate) struct PickRequest {
 struct ShippedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
+    #[schema(value_type = said::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000; left out: all that are allocated.
     #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units)]
     qty: Field<Quantity>,
     /// The batch that they were picked from; left out: where the line has them.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::BatchRef)]
     batch: Field<BatchRef>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -77,23 +77,23 @@ pub(crate) struct Shipment {
 struct ReturnedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
+    #[schema(value_type = said::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000.
     #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units, required)]
     qty: Field<Quantity>,
     /// What becomes of them: `quarantine` sets them aside, `restock` makes them free, `scrap` writes them off.
     #[serde(default)]
-    #[schema(value_type = String, default = "quarantine")]
+    #[schema(value_type = said::ReturnToName, default = "quarantine")]
     to: Field<ReturnTo>,
     /// Into which batch; left out: where they came from.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::BatchRef)]
     batch: Field<BatchRef>,
     #[serde(flatten)]
     #[schema(ignore)]

@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::{Days, Faults, Field, ListField, Names, Parse, Scalar, Unknown};
-use super::{MAX_LINES, Nothing};
+use super::{MAX_LINES, Nothing, said};
 
 /// What an order asks for. What is said of the order holds for each line that does not say otherwise.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct OrderRequest {
     /// 1 to 1,000 lines. Lines for the same SKU and `line` are added up.
     #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 1000)]
+    #[schema(value_type = Vec<LineRequest>, required, min_items = 1, max_items = 1000)]
     lines: Option<Vec<LineRequest>>,
     /// What to do when there is not enough: `reject` promises nothing, `partial` what there is and drops the rest, `backorder` what there is
     /// and queues the rest.
     #[serde(default)]
-    #[schema(value_type = String, default = "reject", example = "reject")]
+    #[schema(value_type = said::WhenShortName, default = "reject")]
     when_short: Field<WhenShort>,
     /// Promise for so many seconds only, unless confirmed: 1 to 2,592,000. Holds never wait.
     #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 2_592_000_u64)]
+    #[schema(value_type = said::Seconds)]
     hold_seconds: Field<HoldSeconds>,
     #[serde(flatten)]
     terms: TermsRequest,
@@ -36,15 +36,15 @@ pub(crate) struct OrderRequest {
 struct TermsRequest {
     /// Who goes first: higher before lower.
     #[serde(default)]
-    #[schema(value_type = i32, default = 0)]
+    #[schema(value_type = said::Priority, default = 0)]
     priority: Field<i32>,
     /// The latest day it may be promised for, inclusive; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
+    #[schema(value_type = Option<said::Day>)]
     by: Field<Eta>,
     /// The day it is wanted, and no earlier; null: at once.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
+    #[schema(value_type = Option<said::Day>)]
     not_before: Field<Eta>,
     /// Whether a line may have its units from several batches: at one location, or with `locations` at several.
     #[serde(default)]
@@ -52,7 +52,7 @@ struct TermsRequest {
     split: Field<SplitName>,
     /// No part but the remainder is smaller than this.
     #[serde(default)]
-    #[schema(value_type = u64, default = 1, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units, default = 1)]
     min_split: Field<Quantity>,
     /// For how many days its units must be of use from the day they are ready, 0 to 3,650; left out: as the product says.
     #[serde(default)]
@@ -60,7 +60,7 @@ struct TermsRequest {
     min_days: Field<Days>,
     /// The locations it accepts, in order of preference, 1 to 64; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 64)]
+    #[schema(value_type = Option<Vec<said::Location>>, min_items = 1, max_items = 64)]
     locations: ListField<Location>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -190,15 +190,15 @@ impl TermsRequest {
 struct LineRequest {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, min_length = 1, max_length = 255)]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Tells lines for one SKU apart.
     #[serde(default)]
-    #[schema(value_type = String, default = "1", min_length = 1, max_length = 64)]
+    #[schema(value_type = said::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000.
     #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units, required)]
     qty: Field<Quantity>,
     #[serde(flatten)]
     terms: TermsRequest,
@@ -242,7 +242,7 @@ pub(crate) fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderReques
 pub(crate) struct Extension {
     /// Seconds from now, 1 to 2,592,000. A hold never gets shorter.
     #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 2_592_000_u64)]
+    #[schema(value_type = said::Seconds, required)]
     hold_seconds: Field<HoldSeconds>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -254,19 +254,19 @@ pub(crate) struct Extension {
 pub(crate) struct LinePatch {
     /// Units, 1 to 1,000,000,000. What is added counts as new.
     #[serde(default)]
-    #[schema(value_type = u64, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units)]
     qty: Field<Quantity>,
     /// Who goes first: higher before lower.
     #[serde(default)]
-    #[schema(value_type = i32)]
+    #[schema(value_type = said::Priority)]
     priority: Field<i32>,
     /// The latest day it may be promised for, inclusive; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date)]
+    #[schema(value_type = Option<said::Day>)]
     by: Field<Eta>,
     /// What to do when there is not enough, as with a new line.
     #[serde(default)]
-    #[schema(value_type = String, default = "reject")]
+    #[schema(value_type = said::WhenShortName, default = "reject")]
     when_short: Field<WhenShort>,
     #[serde(flatten)]
     #[schema(ignore)]

@@ -12,10 +12,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{self, Content, OpenApi, PathItem, Ref, SecurityRequirement};
+use utoipa::openapi::{OpenApi, SecurityRequirement};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::WebState;
+use super::document::{operations, problem};
 use super::problem::Problem;
 
 /// What the document calls the ways in which somebody may be known.
@@ -157,12 +158,6 @@ fn too_often(denied: Denied, pause: Duration) -> Response {
     response
 }
 
-/// Operations of a path.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
-    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
-}
-
 fn document_needs(operation: &mut Operation, needs: Needs) {
     let Needs::Scope(scope) = needs else {
         // Said in so many words: nothing is needed.
@@ -171,19 +166,11 @@ fn document_needs(operation: &mut Operation, needs: Needs) {
     };
     // Either will do.
     operation.security = Some([KEY, TOKEN].map(|scheme| SecurityRequirement::new(scheme, [scope.name()])).into());
-    let problem = |description: String| {
-        let content = Content::new(Some(Ref::from_schema_name("Problem")));
-        openapi::ResponseBuilder::new().description(description).content("application/problem+json", content).build()
-    };
     let responses = &mut operation.responses.responses;
-    responses.insert("401".into(), problem("No credential, or one that is not valid".into()).into());
-    responses.insert("403".into(), problem(format!("The credential has not the scope `{scope}`")).into());
-    responses.insert(
-        "429".into(),
-        problem("Too many requests with this credential; `Retry-After` says when to come back".into()).into(),
-    );
-    // The store may be away when it is to say whose key that is, or the issuer when it is to say how it signs.
-    responses.entry("503".into()).or_insert_with(|| problem("Try again".into()).into());
+    responses.insert("401".into(), problem("No credential, or one that is not valid"));
+    responses.insert("403".into(), problem(format!("The credential has not the scope `{scope}`")));
+    responses
+        .insert("429".into(), problem("Too many requests with this credential; `Retry-After` says when to come back"));
 }
 
 fn key_scheme() -> SecurityScheme {

@@ -24,6 +24,7 @@ use super::access::{Asks, Routes};
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, Parse, Scalar, Topic, Wait};
+use crate::asked::said;
 
 /// How many events a stream holds at most for a reader that is slow.
 const STREAMED: usize = 100;
@@ -51,6 +52,18 @@ struct PlacedEvent {
     /// The event, a `CloudEvents` 1.0 object, as it was stored.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
+}
+
+/// What a stream says at a time.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "tells the document, and is never made")]
+struct StreamedEvent {
+    /// The position.
+    id: String,
+    /// The type of the event; left out: only how far the stream is.
+    event: Option<String>,
+    /// The event as it was stored, as JSON.
+    data: Option<String>,
 }
 
 /// Takes `sku` and `type`.
@@ -81,11 +94,11 @@ fn kept(after: u64, found: Found) -> Result<Found, Problem> {
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "`next` of the page before; 0, the beginning, unless said"),
-        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said"),
-        ("wait" = Option<u64>, Query, description = "For how many seconds to wait when there is nothing yet, 0 to 60; 0 unless said"),
-        ("sku" = Option<Vec<String>>, Query, description = "Of these products only; may be given several times"),
-        ("type" = Option<Vec<String>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
+        ("after" = Option<said::Count>, Query, description = "`next` of the page before; 0, the beginning, unless said"),
+        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said"),
+        ("wait" = Option<said::WaitSeconds>, Query, description = "For how many seconds to wait when there is nothing yet, 0 to 60; 0 unless said"),
+        ("sku" = Option<Vec<said::Sku>>, Query, description = "Of these products only; may be given several times"),
+        ("type" = Option<Vec<said::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
     ),
     responses(
         (status = 200, description = "A page; empty when there is nothing new", body = EventPage),
@@ -125,13 +138,13 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "The position to begin after; 0, the beginning, unless said"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, and goes before `after`"),
-        ("sku" = Option<Vec<String>>, Query, description = "Of these products only; may be given several times"),
-        ("type" = Option<Vec<String>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
+        ("after" = Option<said::Count>, Query, description = "The position to begin after; 0, the beginning, unless said"),
+        ("Last-Event-ID" = Option<said::LastEventId>, Header, description = "The same, and goes before `after`"),
+        ("sku" = Option<Vec<said::Sku>>, Query, description = "Of these products only; may be given several times"),
+        ("type" = Option<Vec<said::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
     ),
     responses(
-        (status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events without end, each like this", body = StreamedEvent, content_type = "text/event-stream"),
         (status = 410, description = "Events after this position were archived; the first that there is stands in `detail`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Invalid values", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")

@@ -118,7 +118,7 @@ impl QueryFields {
 
     /// The values of a parameter that may be given several times; empty ones count as not given.
     pub(crate) fn take_all<T: Parse>(&mut self, faults: &mut Faults, name: &str) -> Vec<T> {
-        let given = self.0.extract_if(.., |(known, text)| known == name && !text.is_empty());
+        let given = self.0.extract_if(.., |(known, _)| known == name).filter(|(_, text)| !text.is_empty());
         given.filter_map(|(_, text)| faults.optional(name, Scalar::Text(&text).into())).collect()
     }
 
@@ -127,5 +127,24 @@ impl QueryFields {
         for (name, _) in self.0 {
             faults.add(name, "is not a known parameter");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_domain::Sku;
+
+    use super::*;
+
+    #[test]
+    fn empty_parameters_count_as_not_given() {
+        let given = |query: &str| QueryFields(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+        let mut faults = Faults::default();
+        let mut query = given("after=&sku=&sku=LAMP&sku=");
+        assert!(query.take::<u64>(&mut faults, "after").is_none());
+        let skus: Vec<Sku> = query.take_all(&mut faults, "sku");
+        assert_eq!(skus.iter().map(Sku::as_str).collect::<Vec<_>>(), ["LAMP"]);
+        query.finish(&mut faults);
+        assert!(faults.or(Some(())).is_ok());
     }
 }

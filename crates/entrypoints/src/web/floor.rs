@@ -12,9 +12,9 @@ use super::keyed::Keyed;
 use super::orders::{Order, order};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
-use crate::asked;
 use crate::asked::fields::Names;
 use crate::asked::floor::{PickRequest, ReturnRequest, Shipment};
+use crate::asked::{self, said};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -29,8 +29,8 @@ pub(super) fn routes() -> Routes {
 /// It is locked: it keeps its place as long as any other can be found to lose one, and can't be cancelled until it is taken back. Again is fine.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/pick", tag = "floor",
-    params(("order_id" = String, Path, description = "The order")),
-    request_body = PickRequest,
+    params(("order_id" = said::OrderId, Path, description = "The order")),
+    request_body = Option<PickRequest>,
     responses(
         (status = 200, description = "Locked", body = Order),
         (status = 404, description = "No such order or line", body = Problem, content_type = "application/problem+json"),
@@ -52,8 +52,8 @@ async fn pick_order(
 /// Takes an order's units back from picking. Again is fine.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/unpick", tag = "floor",
-    params(("order_id" = String, Path, description = "The order")),
-    request_body = PickRequest,
+    params(("order_id" = said::OrderId, Path, description = "The order")),
+    request_body = Option<PickRequest>,
     responses(
         (status = 200, description = "No longer locked", body = Order),
         (status = 404, description = "No such order or line", body = Problem, content_type = "application/problem+json"),
@@ -79,10 +79,10 @@ async fn unpick_order(
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/shipments", tag = "floor",
     params(
-        ("order_id" = String, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "A name for this request, such as a UUID")
+        ("order_id" = said::OrderId, Path, description = "The order"),
+        ("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
     ),
-    request_body = Shipment,
+    request_body = Option<Shipment>,
     responses(
         (status = 200, description = "Shipped", body = Order),
         (status = 404, description = "No such order, line or batch", body = Problem, content_type = "application/problem+json"),
@@ -109,8 +109,8 @@ async fn post_shipment(
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/returns", tag = "floor",
     params(
-        ("order_id" = String, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "A name for this request, such as a UUID")
+        ("order_id" = said::OrderId, Path, description = "The order"),
+        ("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
     ),
     request_body = ReturnRequest,
     responses(

@@ -3,6 +3,7 @@
 mod access;
 mod batches;
 mod certificate;
+mod document;
 mod events;
 mod extract;
 mod floor;
@@ -51,8 +52,7 @@ pub use server::{ConnectionLimits, Server};
 use tokio_util::sync::CancellationToken;
 use told::RequestId;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::{OpenApi, openapi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::traceparent;
@@ -144,7 +144,8 @@ impl WebState {
         title = "allocation",
         description = "Decides which stock fulfils which order, and keeps the promise.\n\nEverything that is not a \
             success is `application/problem+json` (RFC 9457) with a `type` of its own for each kind.\n\nEvery answer names its \
-            request in `X-Request-Id`: as the caller did in the same header, or else by a name of its own. Events and log carry it.",
+            request in `X-Request-Id`: as the caller did in the same header, or else by a name of its own. Events and log carry it.\n\nA query \
+            parameter that is empty counts as not given; one that is not known is refused.",
         license(name = "MIT", identifier = "MIT")
     ),
     servers((url = "/")),
@@ -160,7 +161,7 @@ impl WebState {
 )]
 struct ApiDoc;
 
-fn documented(access: &Access, metrics: &Metrics) -> OpenApiRouter<WebState> {
+fn documented(access: &Access, metrics: &Metrics) -> (Router<WebState>, openapi::OpenApi) {
     let routes = Routes::new()
         .merge(products::routes())
         .merge(movements::routes())
@@ -173,12 +174,14 @@ fn documented(access: &Access, metrics: &Metrics) -> OpenApiRouter<WebState> {
         .merge(webhooks::routes())
         .merge(original::routes())
         .merge(operations::routes());
-    routes.mount(ApiDoc::openapi(), access, metrics)
+    let (served, mut document) = routes.mount(ApiDoc::openapi(), access, metrics).split_for_parts();
+    document::complete(&mut document);
+    (served, document)
 }
 
 /// The OpenAPI document, as JSON.
 pub fn openapi() -> String {
-    let (_, document) = documented(&Access::Open, &Metrics::new()).split_for_parts();
+    let (_, document) = documented(&Access::Open, &Metrics::new());
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -186,7 +189,7 @@ pub fn openapi() -> String {
 
 /// Everything that is served.
 pub fn router(state: WebState) -> Router {
-    let (router, document) = documented(&state.access, &state.metrics).split_for_parts();
+    let (router, document) = documented(&state.access, &state.metrics);
     let cors = state.surroundings.cors();
     let router = router
         // No scope: it says what the source does, and holds no data; and a browser that opens a page has no credential to give.

@@ -24,6 +24,7 @@ use super::access::Routes;
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, LineCursor, Names, Parse, Scalar};
+use crate::asked::said;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -213,10 +214,10 @@ impl Format {
 #[utoipa::path(
     get, path = "/v1/products/{sku}/movements", tag = "products",
     params(
-        ("sku" = String, Path, description = "The product"),
-        ("after" = Option<u64>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
-        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
-        ("format" = Option<String>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
+        ("sku" = said::Sku, Path, description = "The product"),
+        ("after" = Option<said::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
+        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
+        ("format" = Option<said::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
     ),
     responses(
         (status = 200, description = "A page, or all of it", content((MovementPage = "application/json"), (String = "text/csv"))),
@@ -245,11 +246,11 @@ async fn list_movements(
 #[utoipa::path(
     get, path = "/v1/products/{sku}/batches/{ref}/movements", tag = "products",
     params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference"),
-        ("after" = Option<u64>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
-        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
-        ("format" = Option<String>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
+        ("sku" = said::Sku, Path, description = "The product"),
+        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
+        ("after" = Option<said::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
+        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
+        ("format" = Option<said::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
     ),
     responses(
         (status = 200, description = "A page, or all of it", content((MovementPage = "application/json"), (String = "text/csv"))),
@@ -278,10 +279,10 @@ async fn list_batch_movements(
 #[utoipa::path(
     get, path = "/v1/products/{sku}/batches/{ref}/recipients", tag = "products",
     params(
-        ("sku" = String, Path, description = "The product"),
-        ("ref" = String, Path, description = "The shipment's reference"),
+        ("sku" = said::Sku, Path, description = "The product"),
+        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<u64>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = RecipientPage),

@@ -17,6 +17,7 @@ use super::extract::Body;
 use super::problem::Problem;
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Field, Invalid, Names};
+use crate::asked::said;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -30,19 +31,19 @@ pub(super) fn routes() -> Routes {
 struct AddBatch {
     /// The shipment's reference.
     #[serde(default)]
-    #[schema(value_type = String, required, example = "batch-001")]
+    #[schema(value_type = said::BatchRef, required)]
     r#ref: Field<BatchRef>,
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, example = "SMALL-TABLE")]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Units.
     #[serde(default)]
-    #[schema(value_type = u64, required, maximum = 1_000_000_000_000_u64)]
+    #[schema(value_type = said::BatchUnits, required)]
     qty: Field<BatchQuantity>,
     /// When it is expected; null or left out: it lies in the warehouse.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = Date, example = "2011-01-02")]
+    #[schema(value_type = Option<said::Day>)]
     eta: Field<Eta>,
 }
 
@@ -51,15 +52,15 @@ struct AddBatch {
 struct AllocateLine {
     /// The order.
     #[serde(default)]
-    #[schema(value_type = String, required, example = "order-001")]
+    #[schema(value_type = said::OrderId, required)]
     orderid: Field<OrderId>,
     /// The product.
     #[serde(default)]
-    #[schema(value_type = String, required, example = "SMALL-TABLE")]
+    #[schema(value_type = said::Sku, required)]
     sku: Field<Sku>,
     /// Units.
     #[serde(default)]
-    #[schema(value_type = u64, required, minimum = 1, maximum = 1_000_000_000_u64)]
+    #[schema(value_type = said::Units, required)]
     qty: Field<Quantity>,
 }
 
@@ -191,7 +192,7 @@ async fn allocate(
 /// Which batches serve an order: allocated placements only.
 #[utoipa::path(
     get, path = "/allocations/{orderid}", tag = "original",
-    params(("orderid" = String, Path, description = "The order")),
+    params(("orderid" = said::OrderId, Path, description = "The order")),
     responses(
         (status = 200, description = "Its placements", body = [Allocation]),
         (status = 404, description = "It has none", body = Complaint),

@@ -11,9 +11,9 @@ use super::batches::{DeclaredBatch, declared};
 use super::keyed::Keyed;
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
-use crate::asked;
 use crate::asked::batches::TransferRequest;
 use crate::asked::fields::Names;
+use crate::asked::{self, said};
 
 pub(super) fn routes() -> Routes {
     Routes::new().needing(Scope::StockWrite, routes!(post_transfer))
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Routes {
 /// key acts once.
 #[utoipa::path(
     post, path = "/v1/transfers", tag = "floor",
-    params(("Idempotency-Key" = String, Header, description = "A name for this request, such as a UUID")),
+    params(("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")),
     request_body = TransferRequest,
     responses(
         (status = 200, description = "Known by its key: the batch as it is now", body = DeclaredBatch, headers(("ETag" = String))),

@@ -21,6 +21,7 @@ use super::access::Routes;
 use super::extract::Body;
 use super::problem::{BodyProblems, Problem};
 use crate::asked::fields::{Faults, Field, ListField, Names, Parse, Scalar, Topic, Unknown};
+use crate::asked::said;
 
 /// The most products one webhook may name.
 const MOST_SKUS: usize = 1_000;
@@ -80,19 +81,19 @@ impl Parse for WebhookId {
 struct NewWebhook {
     /// Where requests go: HTTPS, and a public address unless the service is told otherwise.
     #[serde(default)]
-    #[schema(value_type = String, required, max_length = 2048, example = "https://example.com/hooks")]
+    #[schema(value_type = String, required, format = "uri", max_length = 2048, example = "https://example.com/hooks")]
     url: Field<UrlText>,
     /// Events of these types only, such as `line_allocated`; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<said::TopicName>>)]
     types: ListField<Topic>,
     /// Of these products only, 1,000 at most; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 1000)]
+    #[schema(value_type = Option<Vec<said::Sku>>, max_items = 1000)]
     skus: ListField<Sku>,
     /// Whether it is told of what has been, `beginning`, or of what comes, `now`.
     #[serde(default)]
-    #[schema(value_type = String, default = "now")]
+    #[schema(value_type = said::BeginName, default = "now")]
     from: Field<From>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -104,19 +105,19 @@ struct NewWebhook {
 struct WebhookChanges {
     /// Where requests go.
     #[serde(default)]
-    #[schema(value_type = String, max_length = 2048)]
+    #[schema(value_type = String, format = "uri", max_length = 2048)]
     url: Field<UrlText>,
     /// Events of these types only; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<said::TopicName>>)]
     types: ListField<Topic>,
     /// Of these products only, 1,000 at most; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 1000)]
+    #[schema(value_type = Option<Vec<said::Sku>>, max_items = 1000)]
     skus: ListField<Sku>,
     /// `active` or `paused`. Made active it goes on where it was, at once.
     #[serde(default)]
-    #[schema(value_type = String)]
+    #[schema(value_type = said::ActiveName)]
     state: Field<Active>,
     /// Gives it another secret. For 24 hours requests are signed with the one before as well.
     #[serde(default)]
@@ -317,7 +318,7 @@ async fn list_webhooks(State(state): State<WebState>) -> Result<Json<WebhookList
 /// A webhook and how far it is.
 #[utoipa::path(
     get, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = said::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 200, description = "The webhook", body = Webhook),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),
@@ -336,7 +337,7 @@ async fn get_webhook(State(state): State<WebState>, path: Names) -> Result<Json<
 /// Changes a webhook. The answer has its secret only if it was given another.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = said::WebhookId, Path, description = "The webhook")),
     request_body = WebhookChanges,
     responses(
         (status = 200, description = "Changed", body = Webhook),
@@ -367,7 +368,7 @@ async fn patch_webhook(
 /// Forgets a webhook. At most what is on its way is still sent.
 #[utoipa::path(
     delete, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = said::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 204, description = "Forgotten"),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),
@@ -385,7 +386,7 @@ async fn delete_webhook(State(state): State<WebState>, path: Names) -> Result<St
 /// Sends a webhook an event of type `allocation.webhook_test.v1`, once, and answers with what came of it.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/test", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = said::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 200, description = "It was sent", body = TestResult),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),

@@ -25,7 +25,7 @@ pub use haproxy::HaProxy;
 pub use nats::NatsServer;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
-pub use programs::tool;
+pub use programs::{may_install, tool};
 pub use rabbitmq::RabbitServer;
 pub use redis::RedisServer;
 pub use smtp::{Mail, SmtpCatcher};

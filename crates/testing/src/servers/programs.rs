@@ -26,14 +26,18 @@ pub(super) enum Found {
     Image(&'static str),
 }
 
+/// Whether tests may install what they need: `NO_INSTALL=1` forbids it.
+pub fn may_install() -> bool {
+    std::env::var_os("NO_INSTALL").is_none_or(|value| value == "0" || value.is_empty())
+}
+
 impl Wanted {
     /// Finds it, installing it if that is allowed and possible.
     pub(super) fn find(&self) -> Found {
         if let Some(program) = self.look() {
             return Found::Program(program);
         }
-        let forbidden = std::env::var_os("NO_INSTALL").is_some_and(|value| value != "0" && !value.is_empty());
-        if !forbidden && which("apt-get").is_some() && (is_root() || succeeds("sudo", &["-n", "true"])) {
+        if may_install() && which("apt-get").is_some() && (is_root() || succeeds("sudo", &["-n", "true"])) {
             self.install();
             if let Some(program) = self.look() {
                 return Found::Program(program);
