@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SERVERS = $(CARGO) build --locked --workspace --all-targets && $(TARGET)/debug/with-servers
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit-tests integration-tests e2e-tests year soak chaos lint openapi bench up down logs image clean
+.PHONY: help build run test unit-tests integration-tests e2e-tests year soak fuzz chaos lint openapi bench up down logs image clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | column -t -s '	'
@@ -40,9 +40,14 @@ year: ## Replay a year in the life of a warehouse, and print it month by month
 soak: export SOAK = 100
 # What histories come to does not depend on the disk, and most of their time would be waiting for it.
 soak: export TMPDIR := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
-soak: ## A hundred times the random histories that CI tries, a minute of contention, ten thousand clients that hang up, and 20,000 requests of Schemathesis on each store; takes more than an hour
+soak: export FUZZ_SECONDS ?= 300
+soak: ## A hundred times the random histories that CI tries, a minute of contention, ten thousand clients that hang up, 20,000 requests of Schemathesis on each store, and the fuzzer five minutes on each target; takes more than two hours
 	$(SERVERS) $(CARGO) test --profile soak --workspace --lib --bins --tests the_model
 	$(SERVERS) $(CARGO) test --profile soak --workspace --test e2e -- contention hang_up schemathesis
+	crates/fuzz/run
+
+fuzz: ## Have a fuzzer look for bytes that a parser can't read, FUZZ_SECONDS (60) for each
+	crates/fuzz/run
 
 chaos: export CHAOS = 20
 chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, restart copies 20 times, and print what was done; takes a quarter of an hour

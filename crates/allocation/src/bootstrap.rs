@@ -10,6 +10,7 @@ use allocation_adapters::sqlite::SqliteDatabase;
 use allocation_adapters::system::{SystemClock, SystemEntropy};
 use allocation_adapters::tls::Trust;
 use allocation_entrypoints::consumer::Consumer;
+use allocation_entrypoints::files::Kind;
 use allocation_service_layer::access::{Issuer, KeyRing, TokenRules, Tokens};
 use allocation_service_layer::archive::Archivist;
 use allocation_service_layer::group_commit::{Commands, Lane, LaneHandle, Limits};
@@ -30,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::Failure;
 use crate::config::{self, BadVariable, Config, Database, Oidc};
-use crate::import::{self, Kind, Summary};
+use crate::import::{self, Summary};
 
 /// The machine's clock and dice, what is counted, and traces.
 #[derive(Clone)]

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use allocation_adapters::sqlite::Existing;
 use allocation_domain::commands::WhenShort;
+use allocation_entrypoints::files::Kind;
 use clap::{Parser, Subcommand};
 
 use crate::bootstrap::Store;
@@ -216,8 +217,8 @@ async fn run_async(command: &Subcommands, config: &Config) -> Result<ExitCode, F
         Subcommands::Import(what) => {
             let store = Store::open_migrated(config).await?;
             let (kind, file) = match what {
-                Import::Batches { file } => (import::Kind::Batches, file),
-                Import::Orders { when_short, file } => (import::Kind::Orders((*when_short).into()), file),
+                Import::Batches { file } => (Kind::Batches, file),
+                Import::Orders { when_short, file } => (Kind::Orders((*when_short).into()), file),
             };
             let summary = store.import(kind, file).await?;
             println!("{summary}");

@@ -1,4 +1,4 @@
-//! Where the outside world comes in: the web API and the event consumer.
+//! Where the outside world comes in: the web API, the event consumer, and files.
 //!
 //! **What it is.** Each entrypoint parses what it is given into a command of the domain, hands it to the bus (the
 //! [`Commands`](allocation_service_layer::group_commit::Commands) port), and puts the verdict into the words of its medium. Whatever
@@ -15,6 +15,7 @@
 mod asked;
 pub mod asyncapi;
 pub mod consumer;
+pub mod files;
 pub mod web;
 
 use std::sync::Arc;

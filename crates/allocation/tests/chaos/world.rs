@@ -423,7 +423,8 @@ impl World {
         let environment = self.environment();
         let output = command(Path::new(PROGRAM), &environment, arguments).output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}, {said}{why}", output.status);
         said
     }
 }

@@ -6,6 +6,7 @@
 mod haproxy;
 mod keeper;
 mod nats;
+mod patroni;
 mod pgbouncer;
 mod postgres;
 mod programs;
@@ -23,6 +24,7 @@ use std::process::Command;
 
 pub use haproxy::HaProxy;
 pub use nats::NatsServer;
+pub use patroni::Patroni;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, RUNNING, postgres_url};
 pub use programs::{may_install, tool};

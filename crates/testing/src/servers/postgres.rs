@@ -14,7 +14,7 @@ use super::{NO_TLS, command, folder, free_port, write_pair};
 use crate::certificates::Pair;
 
 const FOLDERS: &[&str] = &["/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin"];
-const INITDB: Wanted =
+pub(super) const INITDB: Wanted =
     Wanted { program: "initdb", folders: FOLDERS, package: "postgresql", image: "docker.io/library/postgres:15" };
 
 /// The variable under which a server that was started for the whole test run is known.
@@ -37,7 +37,7 @@ const END: &str = "INT";
 
 /// Ends it with all its processes: one that outlived the first would keep the next server from starting. The first stands still before they are
 /// counted, or it might begin another.
-const KILL: &str = r#"kill -STOP "$server"
+pub(super) const KILL: &str = r#"kill -STOP "$server"
     until grep -qs '^State:.[TZ]' "/proc/$server/status"; do sleep 0.01; done
     processes=$(cat "/proc/$server/task/$server/children")
     kill -KILL "$server" $processes
@@ -195,7 +195,7 @@ pub async fn postgres_url() -> String {
     empty_database(port).await
 }
 
-async fn empty_database(port: u16) -> String {
+pub(super) async fn empty_database(port: u16) -> String {
     static NAMES: AtomicU64 = AtomicU64::new(0);
     let name = format!("test_{}_{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
     // Copying files is quicker here than writing them to the log.
@@ -209,7 +209,7 @@ fn url(port: u16) -> String {
 }
 
 /// A connection to the server, as soon as it takes any.
-async fn admin(port: u16) -> Client {
+pub(super) async fn admin(port: u16) -> Client {
     let url = format!("{}/postgres", url(port));
     crate::eventually("PostgreSQL to take connections", async || {
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;

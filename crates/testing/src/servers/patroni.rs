@@ -1,0 +1,143 @@
+//! A throwaway cluster of two `PostgreSQL` servers under Patroni, which itself decides who is the primary.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::keeper::{Keeper, Ways};
+use super::postgres::{INITDB, KILL, admin, empty_database};
+use super::programs::{Found, tool};
+use super::{folder, free_port};
+
+/// Two servers, each with its Patroni, and a third vote. One is in step with the other: what a COMMIT was answered for, both have.
+pub struct Patroni {
+    nodes: [Node; 2],
+    _witness: Keeper,
+}
+
+struct Node {
+    keeper: Keeper,
+    port: u16,
+}
+
+impl Patroni {
+    /// Starts it, and waits until there is a primary and a standby in step. `None`: this machine has no such program.
+    pub async fn start() -> Option<Self> {
+        let patroni = tool("patroni", "patroni")?;
+        let witness = tool("patroni_raft_controller", "patroni")?;
+        // What its votes are sent with.
+        tool("syncobj_admin", "python3-pysyncobj")?;
+        let Found::Program(initdb) = INITDB.find() else { return None };
+        let programs = initdb.canonicalize().expect("initdb").parent().expect("its folder").to_owned();
+        let votes = [free_port(), free_port(), free_port()];
+        let keep = |program: &Path, folder: tempfile::TempDir, config: &str, ways: &Ways| {
+            let file = folder.path().join("patroni.yml");
+            std::fs::write(&file, config).expect("its folder");
+            let mut server = Command::new(program);
+            server.arg(file);
+            let mut keeper = Keeper::new(&server, folder, ways);
+            keeper.begin();
+            keeper
+        };
+        let node = |nth: usize| {
+            let (folder, port) = (folder("patroni"), free_port());
+            let config = node(nth, folder.path(), port, &programs, &raft(folder.path(), nth, votes));
+            // Its server is no child of it.
+            let kill = format!(
+                "kill -KILL \"$server\"\n(server=$(head -n 1 \"$folder/data/postmaster.pid\") || exit; {KILL}\n)"
+            );
+            Node { keeper: keep(&patroni, folder, &config, &Ways { kill, ..Ways::of_program() }), port }
+        };
+        let nodes = [node(0), node(1)];
+        let folder = folder("patroni");
+        let config = raft(folder.path(), 2, votes);
+        let cluster = Self { nodes, _witness: keep(&witness, folder, &config, &Ways::of_program()) };
+        cluster.standby_in_step().await;
+        Some(cluster)
+    }
+
+    /// Makes an empty database, and gives the URL that names both servers.
+    pub async fn database(&self) -> String {
+        let url = empty_database(self.primary().await.port).await;
+        let name = url.rsplit_once('/').expect("a database").1;
+        let [one, other] = &self.nodes;
+        format!("postgres://allocation@127.0.0.1:{},127.0.0.1:{}/{name}", one.port, other.port)
+    }
+
+    /// Ends the primary and its Patroni without warning (SIGKILL), and gives which it was.
+    pub async fn kill_primary(&mut self) -> usize {
+        let port = self.primary().await.port;
+        let nth = self.nodes.iter().position(|node| node.port == port).expect("one of them");
+        self.nodes[nth].keeper.kill();
+        nth
+    }
+
+    /// Starts again what was killed, and waits until it is in step with the other.
+    pub async fn bring_back(&mut self, nth: usize) {
+        self.nodes[nth].keeper.begin();
+        self.standby_in_step().await;
+    }
+
+    async fn standby_in_step(&self) {
+        crate::eventually("a standby in step", async || {
+            let primary = admin(self.primary().await.port).await;
+            let in_step = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
+            primary.query_opt(in_step, &[]).await.ok().flatten()
+        })
+        .await;
+    }
+
+    /// The one of which the servers say that it is.
+    async fn primary(&self) -> &Node {
+        crate::eventually("a primary", async || {
+            for node in &self.nodes {
+                let url = format!("postgres://allocation@127.0.0.1:{}/postgres", node.port);
+                let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await else {
+                    continue;
+                };
+                tokio::spawn(connection);
+                let asked = client.query_one("SELECT NOT pg_is_in_recovery()", &[]).await;
+                if asked.is_ok_and(|row| row.get(0)) {
+                    return Some(node);
+                }
+            }
+            None
+        })
+        .await
+    }
+}
+
+/// How the three vote.
+fn raft(folder: &Path, nth: usize, votes: [u16; 3]) -> String {
+    let partners: Vec<String> =
+        votes.iter().filter(|&&vote| vote != votes[nth]).map(|vote| format!("\"127.0.0.1:{vote}\"")).collect();
+    let (data, own, partners) = (folder.join("raft"), votes[nth], partners.join(", "));
+    format!("raft: {{data_dir: {}, self_addr: \"127.0.0.1:{own}\", partner_addrs: [{partners}]}}\n", data.display())
+}
+
+/// One of the two. Patroni gives a primary that says nothing no less than 20 seconds.
+fn node(nth: usize, folder: &Path, port: u16, programs: &Path, raft: &str) -> String {
+    let (folder, programs, rest) = (folder.display(), programs.display(), free_port());
+    format!(
+        "scope: allocation
+name: node{nth}
+restapi: {{listen: \"127.0.0.1:{rest}\", connect_address: \"127.0.0.1:{rest}\"}}
+{raft}bootstrap:
+  dcs:
+    ttl: 20
+    loop_wait: 1
+    retry_timeout: 3
+    synchronous_mode: true
+    postgresql: {{use_pg_rewind: true}}
+  initdb: [{{encoding: UTF8}}, {{locale: C.UTF-8}}, {{auth: trust}}, no-sync]
+postgresql:
+  listen: 127.0.0.1:{port}
+  connect_address: 127.0.0.1:{port}
+  data_dir: {folder}/data
+  bin_dir: {programs}
+  pgpass: {folder}/pgpass
+  authentication: {{superuser: {{username: allocation}}, replication: {{username: replicator}}}}
+  pg_hba: [\"host all all 127.0.0.1/32 trust\", \"host replication all 127.0.0.1/32 trust\"]
+  parameters: {{unix_socket_directories: {folder}, max_connections: 200, fsync: \"off\"}}
+"
+    )
+}
