@@ -50,7 +50,7 @@ fuzz: ## Have a fuzzer look for bytes that a parser can't read, FUZZ_SECONDS (60
 	crates/fuzz/run
 
 chaos: export CHAOS = 20
-chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, restart copies 20 times, and print what was done; takes a quarter of an hour
+chaos: ## Kill program, brokers and database at every step, 50 times each, under 100,000 commands, lose 20 primaries, and 5 under Patroni, restart copies 20 times, and print what was done; takes half an hour
 	$(SERVERS) $(CARGO) test --workspace --test chaos -- --nocapture --test-threads=1
 
 lint: ## Format, clippy, documentation, dependencies, what is in deploy/, instructions of one allocation

@@ -1,10 +1,12 @@
 //! A throwaway cluster of two `PostgreSQL` servers under Patroni, which itself decides who is the primary.
 
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use super::keeper::{Keeper, Ways};
-use super::postgres::{INITDB, KILL, admin, empty_database};
+use super::postgres::{INITDB, KILL, empty_database};
 use super::programs::{Found, tool};
 use super::{folder, free_port};
 
@@ -17,6 +19,8 @@ pub struct Patroni {
 struct Node {
     keeper: Keeper,
     port: u16,
+    /// Where its Patroni answers.
+    rest: u16,
 }
 
 impl Patroni {
@@ -39,13 +43,13 @@ impl Patroni {
             keeper
         };
         let node = |nth: usize| {
-            let (folder, port) = (folder("patroni"), free_port());
-            let config = node(nth, folder.path(), port, &programs, &raft(folder.path(), nth, votes));
+            let (folder, port, rest) = (folder("patroni"), free_port(), free_port());
+            let config = node(nth, folder.path(), (port, rest), &programs, &raft(folder.path(), nth, votes));
             // Its server is no child of it.
             let kill = format!(
                 "kill -KILL \"$server\"\n(server=$(head -n 1 \"$folder/data/postmaster.pid\") || exit; {KILL}\n)"
             );
-            Node { keeper: keep(&patroni, folder, &config, &Ways { kill, ..Ways::of_program() }), port }
+            Node { keeper: keep(&patroni, folder, &config, &Ways { kill, ..Ways::of_program() }), port, rest }
         };
         let nodes = [node(0), node(1)];
         let folder = folder("patroni");
@@ -77,11 +81,10 @@ impl Patroni {
         self.standby_in_step().await;
     }
 
+    /// It is not enough that a server is in step: until the others have agreed that it is, nobody would promote it.
     async fn standby_in_step(&self) {
         crate::eventually("a standby in step", async || {
-            let primary = admin(self.primary().await.port).await;
-            let in_step = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
-            primary.query_opt(in_step, &[]).await.ok().flatten()
+            self.nodes.iter().any(|node| node.is_in_step().unwrap_or(false)).then_some(())
         })
         .await;
     }
@@ -106,6 +109,17 @@ impl Patroni {
     }
 }
 
+impl Node {
+    /// Whether its Patroni says that it is the standby that has everything.
+    fn is_in_step(&self) -> io::Result<bool> {
+        let mut asked = TcpStream::connect((Ipv4Addr::LOCALHOST, self.rest))?;
+        asked.write_all(b"GET /synchronous HTTP/1.0\r\n\r\n")?;
+        let mut told = String::new();
+        asked.read_to_string(&mut told)?;
+        Ok(told.split(' ').nth(1) == Some("200"))
+    }
+}
+
 /// How the three vote.
 fn raft(folder: &Path, nth: usize, votes: [u16; 3]) -> String {
     let partners: Vec<String> =
@@ -115,8 +129,8 @@ fn raft(folder: &Path, nth: usize, votes: [u16; 3]) -> String {
 }
 
 /// One of the two. Patroni gives a primary that says nothing no less than 20 seconds.
-fn node(nth: usize, folder: &Path, port: u16, programs: &Path, raft: &str) -> String {
-    let (folder, programs, rest) = (folder.display(), programs.display(), free_port());
+fn node(nth: usize, folder: &Path, (port, rest): (u16, u16), programs: &Path, raft: &str) -> String {
+    let (folder, programs) = (folder.display(), programs.display());
     format!(
         "scope: allocation
 name: node{nth}

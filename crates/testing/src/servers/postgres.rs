@@ -209,7 +209,7 @@ fn url(port: u16) -> String {
 }
 
 /// A connection to the server, as soon as it takes any.
-pub(super) async fn admin(port: u16) -> Client {
+async fn admin(port: u16) -> Client {
     let url = format!("{}/postgres", url(port));
     crate::eventually("PostgreSQL to take connections", async || {
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
