@@ -19,9 +19,9 @@ fn text(bytes: &[u8]) -> Option<&str> {
 /// An event of the log, and the books that it is folded into.
 pub(crate) fn read_event(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
-    let envelope = wire::envelope(text);
+    // Either reads what the other does not look at, and refuses it when it is there twice.
+    let _ = wire::envelope(text);
     if let Ok(event) = wire::parse_event(text) {
-        assert!(envelope.is_ok(), "it has been read");
         let _ = Base::default().fold(event);
     }
 }
