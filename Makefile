@@ -4,7 +4,7 @@ CARGO ?= cargo
 # With a process a test where nextest is installed, else with the runner that comes with Rust. Half of a test is waiting for servers
 # and processes: with one test a core, a third of the time goes by idle.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 \
-	&& echo nextest run --test-threads $$((2 * $$(nproc))) || echo test --lib --bins --tests)
+	&& echo nextest run --test-threads $$((2 * $$(getconf _NPROCESSORS_ONLN))) || echo test --lib --bins --tests)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Starts the servers that tests share, for as long as the command after it runs. Everything is built first, and once: a
 # package built by itself would be built again with the features that its neighbours ask for.

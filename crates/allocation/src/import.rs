@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allocation_domain::product::Declared;
 use allocation_domain::{Command, Rejection};
-use allocation_entrypoints::files::{BadFile, Commands, Kind};
+use allocation_entrypoints::files::{BadFile, FileCommands, Kind};
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::wire::Cause;
@@ -97,7 +97,7 @@ pub(crate) async fn run<D: Database>(
         },
     };
     let commands =
-        Commands::read(kind, bar.wrap_read(input)).map_err(|error| format!("{}: {error}", file.display()))?;
+        FileCommands::read(kind, bar.wrap_read(input)).map_err(|error| format!("{}: {error}", file.display()))?;
     for command in commands {
         match command {
             Ok(command) => import.push(command).await?,

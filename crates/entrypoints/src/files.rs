@@ -45,10 +45,12 @@ pub enum BadFile {
 type Said<T> = Result<T, String>;
 
 /// The commands that a file says, one after the other.
-pub struct Commands<R> {
+pub struct FileCommands<R> {
     kind: Kind,
     rows: csv::Reader<R>,
     columns: Columns,
+    /// Where a row is put, so that no row needs room of its own.
+    record: StringRecord,
     /// The order whose rows are being read.
     order: Option<OpenOrder>,
     /// What was read and not given yet.
@@ -65,7 +67,7 @@ struct OpenOrder {
     broken: bool,
 }
 
-impl<R: Read> Commands<R> {
+impl<R: Read> FileCommands<R> {
     /// Reads the heading.
     ///
     /// # Errors
@@ -76,12 +78,12 @@ impl<R: Read> Commands<R> {
             Ok(heading) => Columns::find(kind, heading)?,
             Err(error) => return Err(bad(1, error)),
         };
-        Ok(Self { kind, rows, columns, order: None, ready: VecDeque::new(), ended: false })
+        Ok(Self { kind, rows, columns, record: StringRecord::new(), order: None, ready: VecDeque::new(), ended: false })
     }
 
     /// Reads one row.
     fn step(&mut self) {
-        let mut record = StringRecord::new();
+        let mut record = std::mem::take(&mut self.record);
         let at = self.rows.position().line();
         match self.rows.read_record(&mut record) {
             Ok(false) => {
@@ -99,6 +101,7 @@ impl<R: Read> Commands<R> {
                 }
             }
         }
+        self.record = record;
     }
 
     fn take(&mut self, record: &StringRecord, line: u64) {
@@ -136,7 +139,7 @@ impl<R: Read> Commands<R> {
     }
 }
 
-impl<R: Read> Iterator for Commands<R> {
+impl<R: Read> Iterator for FileCommands<R> {
     type Item = Result<Command, BadFile>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -218,5 +221,40 @@ impl Columns {
         OrderId::new(self.text(record, 0)).map_err(|error| format!("order_id {error}"))?;
         let qty = Quantity::new(self.number(record, 2)?).map_err(|error| format!("qty {error}"))?;
         Ok((self.sku(record)?, LineId::default(), qty, Terms::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, text: &str) -> Vec<Result<Command, String>> {
+        let commands = FileCommands::read(kind, text.as_bytes()).unwrap();
+        commands.map(|command| command.map_err(|error| error.to_string())).collect()
+    }
+
+    #[test]
+    fn adjacent_rows_of_an_order_are_one_command_and_a_bad_row_skips_its_order() {
+        let rows = "order_id,sku,qty\na,LAMP,1\na,SHADE,2\nb,LAMP,x\nb,SHADE,1\nc,LAMP,1\n";
+        let read = read(Kind::Orders(WhenShort::Backorder), rows);
+        let orders = read.iter().map(|read| match read {
+            Ok(Command::Allocate(order)) => (order.order_id().as_str(), order.lines().len()),
+            Ok(_) => panic!("no order"),
+            Err(why) => (why.as_str(), 0),
+        });
+        assert_eq!(orders.collect::<Vec<_>>(), [("a", 2), ("line 4: qty \"x\" is no whole number", 0), ("c", 1)]);
+    }
+
+    #[test]
+    fn a_file_without_a_column_is_refused_as_a_whole() {
+        let refused = FileCommands::read(Kind::Batches, "ref,qty\nb,1\n".as_bytes()).err().unwrap();
+        assert_eq!(refused.to_string(), "the file has no column `sku`; it needs ref, sku, qty");
+    }
+
+    #[test]
+    fn columns_stand_in_any_order_and_batches_say_only_what_they_have_a_column_for() {
+        let read = read(Kind::Batches, "\u{feff}qty,ref,sku,eta\n5,b,LAMP,\n");
+        let [Ok(Command::DeclareBatch(batch))] = &read[..] else { panic!("{read:?}") };
+        assert_eq!((batch.qty.units(), batch.eta, batch.expires_on), (5, Some(None), None));
     }
 }

@@ -10,6 +10,7 @@
 //! - *a route*: a handler with its `#[utoipa::path]` in a module of [`web`], registered in that module's `routes()` with the scope it needs. The OpenAPI document comes from
 //!   the same lines; `make openapi` rewrites `docs/openapi.json`.
 //! - *a message from outside*: a form in [`consumer`] that turns its body into a command.
+//! - *a file*: a [`files::Kind`] and how its rows become commands.
 //! - *a broker to consume from*: a file beside `consumer/redis.rs`.
 
 mod asked;

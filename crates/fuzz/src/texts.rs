@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use allocation_domain::commands::WhenShort;
 use allocation_domain::{BatchRef, LineId, LineKey, OrderId};
-use allocation_entrypoints::files::{Commands, Kind};
+use allocation_entrypoints::files::{FileCommands, Kind};
 use allocation_service_layer::checkpoint::Base;
 use allocation_service_layer::ports::archive::Checkpoint;
 use allocation_service_layer::ports::database::NotedBalances;
@@ -86,7 +86,7 @@ pub(crate) fn read_orders_file(bytes: &[u8]) {
 
 /// Each row has its say, or its fault.
 fn read_file(kind: Kind, bytes: &[u8]) {
-    let Ok(commands) = Commands::read(kind, bytes) else { return };
+    let Ok(commands) = FileCommands::read(kind, bytes) else { return };
     // Of the last row of an order may come a fault and the order's.
     let most = 2 * (1 + bytes.iter().filter(|byte| b"\r\n".contains(byte)).count());
     assert!(commands.take(most + 1).count() <= most, "there is no end to it");

@@ -70,8 +70,7 @@ async fn the_last_units_are_promised_once(on: On) {
 
 async fn a_large_cut_is_answered_with_the_first_thousand_and_lets_others_in_between(on: On) {
     const LINES: usize = 10_000;
-    // However slow the machine is: here nobody is to be refused.
-    let store = Store::new(on).await.with("QUEUE_SECONDS", "60");
+    let store = Store::new(on).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("orders.csv");
     let rows: String = (0..LINES).map(|n| format!("o{n},HOT,1\n")).collect();

@@ -73,7 +73,7 @@ async fn hang_up(service: &Service, client: u64) -> Option<String> {
             let _ = tokio::time::timeout(patience, raw.0.read_buf(&mut heard)).await;
         }
         _ => {
-            let patience = Duration::from_secs(1);
+            let patience = Duration::from_millis(200);
             let _ = tokio::time::timeout(patience, raw.0.read_buf(&mut heard)).await;
         }
     }

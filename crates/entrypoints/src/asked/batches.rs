@@ -10,18 +10,18 @@ use time::Date;
 use utoipa::ToSchema;
 
 use super::fields::{Faults, Field, Names, Unknown};
-use super::{Nothing, said};
+use super::{Nothing, schemas};
 
 /// What came of a batch.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Receipt {
     /// Units counted, 1 to 1,000,000,000. There may be more than were expected.
     #[serde(default)]
-    #[schema(value_type = said::Units, required)]
+    #[schema(value_type = schemas::Units, required)]
     qty: Field<Quantity>,
     /// What of those that did not come: `keep` expects them still, as a batch of its own; `cancel` does not.
     #[serde(default)]
-    #[schema(value_type = said::RestName, default = "keep")]
+    #[schema(value_type = schemas::RestName, default = "keep")]
     rest: Field<Rest>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -33,20 +33,20 @@ pub(crate) struct Receipt {
 pub(crate) struct BatchDeclaration {
     /// Total units, 0 to 1,000,000,000,000.
     #[serde(default)]
-    #[schema(value_type = said::BatchUnits, required)]
+    #[schema(value_type = schemas::BatchUnits, required)]
     qty: Field<BatchQuantity>,
     /// When it is expected. `null`: it has arrived. Left out: as before, and a new batch is on hand.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     eta: Field<Eta>,
     /// The last day on which its units are of use. `null`: they always are. Left out: as before.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     expires_on: Field<Eta>,
     /// Where it lies, or will lie once it has arrived. Left out: as before, and a new batch is at `default`. A batch never goes elsewhere by being
     /// declared there: `POST /v1/transfers` sends units.
     #[serde(default)]
-    #[schema(value_type = said::Location, default = "default")]
+    #[schema(value_type = schemas::Location, default = "default")]
     location: Field<Location>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -58,15 +58,15 @@ pub(crate) struct BatchDeclaration {
 pub(crate) struct AdjustmentRequest {
     /// `damaged`: so many units are of no use any more; `found`: so many have turned up; `recount`: so many are there in all.
     #[serde(default)]
-    #[schema(value_type = said::AdjustmentName, required)]
+    #[schema(value_type = schemas::AdjustmentName, required)]
     kind: Field<AdjustmentKind>,
     /// Units: 1 to 1,000,000,000, and for a recount 0 to 1,000,000,000,000.
     #[serde(default)]
-    #[schema(value_type = said::BatchUnits, required)]
+    #[schema(value_type = schemas::BatchUnits, required)]
     qty: Field<BatchQuantity>,
     /// Why, in a few words.
     #[serde(default)]
-    #[schema(value_type = said::Reason, required)]
+    #[schema(value_type = schemas::Reason, required)]
     reason: Field<Reason>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -78,7 +78,7 @@ pub(crate) struct AdjustmentRequest {
 pub(crate) struct SomeUnits {
     /// Units, 1 to 1,000,000,000; left out: all.
     #[serde(default)]
-    #[schema(value_type = said::Units)]
+    #[schema(value_type = schemas::Units)]
     qty: Field<Quantity>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -90,27 +90,27 @@ pub(crate) struct SomeUnits {
 pub(crate) struct TransferRequest {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// The batch that units leave.
     #[serde(default)]
-    #[schema(value_type = said::BatchRef, required)]
+    #[schema(value_type = schemas::BatchRef, required)]
     from: Field<BatchRef>,
     /// Units, 1 to 1,000,000,000; no more than are free.
     #[serde(default)]
-    #[schema(value_type = said::Units, required)]
+    #[schema(value_type = schemas::Units, required)]
     qty: Field<Quantity>,
     /// The location that they go to.
     #[serde(default)]
-    #[schema(value_type = said::Location, required)]
+    #[schema(value_type = schemas::Location, required)]
     to: Field<Location>,
     /// The reference of the batch that they are there.
     #[serde(default)]
-    #[schema(value_type = said::BatchRef, required)]
+    #[schema(value_type = schemas::BatchRef, required)]
     r#ref: Field<BatchRef>,
     /// When they are expected there.
     #[serde(default)]
-    #[schema(value_type = said::Day, required)]
+    #[schema(value_type = schemas::Day, required)]
     eta: Field<Date>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -122,7 +122,7 @@ pub(crate) struct TransferRequest {
 pub(crate) struct BatchTotal {
     /// Total units, 0 to 1,000,000,000,000.
     #[serde(default)]
-    #[schema(value_type = said::BatchUnits, required)]
+    #[schema(value_type = schemas::BatchUnits, required)]
     qty: Field<BatchQuantity>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -134,7 +134,7 @@ pub(crate) struct BatchTotal {
 pub(crate) struct BatchDate {
     /// When it is expected; null: it has arrived.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>, required)]
+    #[schema(value_type = Option<schemas::Day>, required)]
     eta: Field<Eta>,
     #[serde(flatten)]
     #[schema(ignore)]

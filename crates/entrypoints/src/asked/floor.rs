@@ -6,18 +6,18 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::fields::{Faults, Field, Names, Unknown};
-use super::{MAX_LINES, said};
+use super::{MAX_LINES, schemas};
 
 /// A line of the order.
 #[derive(Deserialize, ToSchema)]
 struct NamedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = said::LineId, default = "1")]
+    #[schema(value_type = schemas::LineId, default = "1")]
     line: Field<LineId>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -41,19 +41,19 @@ pub(crate) struct PickRequest {
 struct ShippedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = said::LineId, default = "1")]
+    #[schema(value_type = schemas::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000; left out: all that are allocated.
     #[serde(default)]
-    #[schema(value_type = said::Units)]
+    #[schema(value_type = schemas::Units)]
     qty: Field<Quantity>,
     /// The batch that they were picked from; left out: where the line has them.
     #[serde(default)]
-    #[schema(value_type = said::BatchRef)]
+    #[schema(value_type = schemas::BatchRef)]
     batch: Field<BatchRef>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -77,23 +77,23 @@ pub(crate) struct Shipment {
 struct ReturnedLine {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Which of the order's lines for it.
     #[serde(default)]
-    #[schema(value_type = said::LineId, default = "1")]
+    #[schema(value_type = schemas::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000.
     #[serde(default)]
-    #[schema(value_type = said::Units, required)]
+    #[schema(value_type = schemas::Units, required)]
     qty: Field<Quantity>,
     /// What becomes of them: `quarantine` sets them aside, `restock` makes them free, `scrap` writes them off.
     #[serde(default)]
-    #[schema(value_type = said::ReturnToName, default = "quarantine")]
+    #[schema(value_type = schemas::ReturnToName, default = "quarantine")]
     to: Field<ReturnTo>,
     /// Into which batch; left out: where they came from.
     #[serde(default)]
-    #[schema(value_type = said::BatchRef)]
+    #[schema(value_type = schemas::BatchRef)]
     batch: Field<BatchRef>,
     #[serde(flatten)]
     #[schema(ignore)]

@@ -8,7 +8,7 @@ pub(crate) mod fields;
 pub(crate) mod floor;
 pub(crate) mod orders;
 pub(crate) mod products;
-pub(crate) mod said;
+pub(crate) mod schemas;
 
 use allocation_domain::Command;
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::{Days, Faults, Field, ListField, Names, Parse, Scalar, Unknown};
-use super::{MAX_LINES, Nothing, said};
+use super::{MAX_LINES, Nothing, schemas};
 
 /// What an order asks for. What is said of the order holds for each line that does not say otherwise.
 #[derive(Deserialize, ToSchema)]
@@ -21,11 +21,11 @@ pub(crate) struct OrderRequest {
     /// What to do when there is not enough: `reject` promises nothing, `partial` what there is and drops the rest, `backorder` what there is
     /// and queues the rest.
     #[serde(default)]
-    #[schema(value_type = said::WhenShortName, default = "reject")]
+    #[schema(value_type = schemas::WhenShortName, default = "reject")]
     when_short: Field<WhenShort>,
     /// Promise for so many seconds only, unless confirmed: 1 to 2,592,000. Holds never wait.
     #[serde(default)]
-    #[schema(value_type = said::Seconds)]
+    #[schema(value_type = schemas::Seconds)]
     hold_seconds: Field<HoldSeconds>,
     #[serde(flatten)]
     terms: TermsRequest,
@@ -36,15 +36,15 @@ pub(crate) struct OrderRequest {
 struct TermsRequest {
     /// Who goes first: higher before lower.
     #[serde(default)]
-    #[schema(value_type = said::Priority, default = 0)]
+    #[schema(value_type = schemas::Priority, default = 0)]
     priority: Field<i32>,
     /// The latest day it may be promised for, inclusive; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     by: Field<Eta>,
     /// The day it is wanted, and no earlier; null: at once.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     not_before: Field<Eta>,
     /// Whether a line may have its units from several batches: at one location, or with `locations` at several.
     #[serde(default)]
@@ -52,7 +52,7 @@ struct TermsRequest {
     split: Field<SplitName>,
     /// No part but the remainder is smaller than this.
     #[serde(default)]
-    #[schema(value_type = said::Units, default = 1)]
+    #[schema(value_type = schemas::Units, default = 1)]
     min_split: Field<Quantity>,
     /// For how many days its units must be of use from the day they are ready, 0 to 3,650; left out: as the product says.
     #[serde(default)]
@@ -60,7 +60,7 @@ struct TermsRequest {
     min_days: Field<Days>,
     /// The locations it accepts, in order of preference, 1 to 64; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<said::Location>>, min_items = 1, max_items = 64)]
+    #[schema(value_type = Option<Vec<schemas::Location>>, min_items = 1, max_items = 64)]
     locations: ListField<Location>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -190,15 +190,15 @@ impl TermsRequest {
 struct LineRequest {
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Tells lines for one SKU apart.
     #[serde(default)]
-    #[schema(value_type = said::LineId, default = "1")]
+    #[schema(value_type = schemas::LineId, default = "1")]
     line: Field<LineId>,
     /// Units, 1 to 1,000,000,000.
     #[serde(default)]
-    #[schema(value_type = said::Units, required)]
+    #[schema(value_type = schemas::Units, required)]
     qty: Field<Quantity>,
     #[serde(flatten)]
     terms: TermsRequest,
@@ -242,7 +242,7 @@ pub(crate) fn allocate(faults: &mut Faults, order_id: OrderId, body: OrderReques
 pub(crate) struct Extension {
     /// Seconds from now, 1 to 2,592,000. A hold never gets shorter.
     #[serde(default)]
-    #[schema(value_type = said::Seconds, required)]
+    #[schema(value_type = schemas::Seconds, required)]
     hold_seconds: Field<HoldSeconds>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -254,19 +254,19 @@ pub(crate) struct Extension {
 pub(crate) struct LinePatch {
     /// Units, 1 to 1,000,000,000. What is added counts as new.
     #[serde(default)]
-    #[schema(value_type = said::Units)]
+    #[schema(value_type = schemas::Units)]
     qty: Field<Quantity>,
     /// Who goes first: higher before lower.
     #[serde(default)]
-    #[schema(value_type = said::Priority)]
+    #[schema(value_type = schemas::Priority)]
     priority: Field<i32>,
     /// The latest day it may be promised for, inclusive; null: any.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     by: Field<Eta>,
     /// What to do when there is not enough, as with a new line.
     #[serde(default)]
-    #[schema(value_type = said::WhenShortName, default = "reject")]
+    #[schema(value_type = schemas::WhenShortName, default = "reject")]
     when_short: Field<WhenShort>,
     #[serde(flatten)]
     #[schema(ignore)]

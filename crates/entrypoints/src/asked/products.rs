@@ -8,14 +8,14 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::fields::{Days, Faults, Field, Names, Object, Units, Unknown};
-use super::{Nothing, said};
+use super::{Nothing, schemas};
 
 /// How a product is to behave. What is left out is as with a product that nothing was said of.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ProductSettings {
     /// How many units of new requests may wait in its queue; null: any number.
     #[serde(default)]
-    #[schema(value_type = Option<said::Count>)]
+    #[schema(value_type = Option<schemas::Count>)]
     queue_cap: Field<Option<u64>>,
     /// Whether promises move to earlier stock whenever there is some.
     #[serde(default)]
@@ -24,7 +24,7 @@ pub(crate) struct ProductSettings {
     /// Which batches go first: `earliest`, `fefo` (first expired), `fifo` (first in), `fewest_splits` or `location_priority`; null: as the service is
     /// told.
     #[serde(default)]
-    #[schema(value_type = Option<said::StrategyName>)]
+    #[schema(value_type = Option<schemas::StrategyName>)]
     strategy: Field<Option<Strategy>>,
     /// For how many days its units must be of use from the day they are ready, unless a line says otherwise: 0 to 3,650.
     #[serde(default)]
@@ -40,7 +40,7 @@ pub(crate) struct ProductSettings {
     overdue_days: Field<Option<Days>>,
     /// What is to be kept at a location, and what is little there, by the location's name.
     #[serde(default)]
-    #[schema(value_type = Option<BTreeMap<said::Location, LevelSettings>>)]
+    #[schema(value_type = Option<BTreeMap<schemas::Location, LevelSettings>>)]
     locations: Option<Object<BTreeMap<String, Object<LevelSettings>>>>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -52,15 +52,15 @@ pub(crate) struct ProductSettings {
 struct LevelSettings {
     /// Free units that are never promised.
     #[serde(default)]
-    #[schema(value_type = said::Count, default = 0)]
+    #[schema(value_type = schemas::Count, default = 0)]
     safety_stock: Field<Units>,
     /// An event tells once when no more than so many units are available there; null: never.
     #[serde(default)]
-    #[schema(value_type = Option<said::Count>)]
+    #[schema(value_type = Option<schemas::Count>)]
     low_stock: Field<Option<u64>>,
     /// And another, after that, once so many units are available again: more than `low_stock`, and one more unless said.
     #[serde(default)]
-    #[schema(value_type = Option<said::Count>)]
+    #[schema(value_type = Option<schemas::Count>)]
     restocked: Field<Option<u64>>,
     #[serde(flatten)]
     #[schema(ignore)]

@@ -23,7 +23,7 @@ use super::products::status_of;
 use super::{Caused, WebState};
 use crate::asked::batches::{AdjustmentRequest, BatchDeclaration, Receipt, SomeUnits};
 use crate::asked::fields::{Faults, Names};
-use crate::asked::{self, Nothing, Read, said};
+use crate::asked::{self, Nothing, Read, schemas};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -129,8 +129,8 @@ struct Moved {
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/receipts", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference")
     ),
     request_body = Receipt,
     responses(
@@ -157,8 +157,8 @@ async fn post_receipt(
 #[utoipa::path(
     delete, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference")
     ),
     responses(
         (status = 200, description = "Cancelled", body = DeclaredBatch, headers(("ETag" = String))),
@@ -180,9 +180,9 @@ async fn delete_batch(State(state): State<WebState>, path: Names, Caused(cause):
 #[utoipa::path(
     put, path = "/v1/products/{sku}/batches/{ref}", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
-        ("If-Match" = Option<said::Tags>, Header, description = "Go on only if the declaration still has this `ETag`")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
+        ("If-Match" = Option<schemas::Tags>, Header, description = "Go on only if the declaration still has this `ETag`")
     ),
     request_body = BatchDeclaration,
     responses(
@@ -253,9 +253,9 @@ fn precondition(headers: &HeaderMap) -> Precondition {
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/adjustments", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
-        ("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = schemas::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
     ),
     request_body = AdjustmentRequest,
     responses(
@@ -301,9 +301,9 @@ async fn some_units(
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/quarantine", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
-        ("Idempotency-Key" = Option<said::IdempotencyKey>, Header, description = "A name for this request, such as a UUID: it then acts once")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = Option<schemas::IdempotencyKey>, Header, description = "A name for this request, such as a UUID: it then acts once")
     ),
     request_body = Option<SomeUnits>,
     responses(
@@ -329,9 +329,9 @@ async fn quarantine(
 #[utoipa::path(
     post, path = "/v1/products/{sku}/batches/{ref}/release", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
-        ("Idempotency-Key" = Option<said::IdempotencyKey>, Header, description = "A name for this request, such as a UUID: it then acts once")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
+        ("Idempotency-Key" = Option<schemas::IdempotencyKey>, Header, description = "A name for this request, such as a UUID: it then acts once")
     ),
     request_body = Option<SomeUnits>,
     responses(

@@ -4,7 +4,7 @@ use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::schema::{AdditionalProperties, AllOf, ArrayItems, Components, Object, Schema, Type};
 use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
 
-use crate::asked::said;
+use crate::asked::schemas;
 
 /// Routes on which bodies may have fields that nobody knows: the original never minded them.
 const LENIENT: &str = "original";
@@ -26,7 +26,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     let mut bodies: Vec<String> = Vec::new();
     let components = document.components.get_or_insert_default();
     // Those that only parameters have are not found by whoever gathers the others.
-    components.schemas.extend(said::schemas());
+    components.schemas.extend(schemas::all());
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         document_answers(operation);
         if operation.tags.iter().flatten().all(|tag| tag != LENIENT) {

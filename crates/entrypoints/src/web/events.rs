@@ -24,7 +24,7 @@ use super::access::{Asks, Routes};
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, Parse, Scalar, Topic, Wait};
-use crate::asked::said;
+use crate::asked::schemas;
 
 /// How many events a stream holds at most for a reader that is slow.
 const STREAMED: usize = 100;
@@ -94,11 +94,11 @@ fn kept(after: u64, found: Found) -> Result<Found, Problem> {
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(
-        ("after" = Option<said::Count>, Query, description = "`next` of the page before; 0, the beginning, unless said"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said"),
-        ("wait" = Option<said::WaitSeconds>, Query, description = "For how many seconds to wait when there is nothing yet, 0 to 60; 0 unless said"),
-        ("sku" = Option<Vec<said::Sku>>, Query, description = "Of these products only; may be given several times"),
-        ("type" = Option<Vec<said::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
+        ("after" = Option<schemas::Count>, Query, description = "`next` of the page before; 0, the beginning, unless said"),
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said"),
+        ("wait" = Option<schemas::WaitSeconds>, Query, description = "For how many seconds to wait when there is nothing yet, 0 to 60; 0 unless said"),
+        ("sku" = Option<Vec<schemas::Sku>>, Query, description = "Of these products only; may be given several times"),
+        ("type" = Option<Vec<schemas::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
     ),
     responses(
         (status = 200, description = "A page; empty when there is nothing new", body = EventPage),
@@ -138,10 +138,10 @@ async fn list_events(State(state): State<WebState>, mut query: QueryFields) -> R
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(
-        ("after" = Option<said::Count>, Query, description = "The position to begin after; 0, the beginning, unless said"),
-        ("Last-Event-ID" = Option<said::LastEventId>, Header, description = "The same, and goes before `after`"),
-        ("sku" = Option<Vec<said::Sku>>, Query, description = "Of these products only; may be given several times"),
-        ("type" = Option<Vec<said::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
+        ("after" = Option<schemas::Count>, Query, description = "The position to begin after; 0, the beginning, unless said"),
+        ("Last-Event-ID" = Option<schemas::LastEventId>, Header, description = "The same, and goes before `after`"),
+        ("sku" = Option<Vec<schemas::Sku>>, Query, description = "Of these products only; may be given several times"),
+        ("type" = Option<Vec<schemas::TopicName>>, Query, description = "Events of these types only, as `line_allocated` or `allocation.line_allocated.v1`; may be given several times")
     ),
     responses(
         (status = 200, description = "Events without end, each like this", body = StreamedEvent, content_type = "text/event-stream"),

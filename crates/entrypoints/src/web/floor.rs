@@ -14,7 +14,7 @@ use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 use crate::asked::fields::Names;
 use crate::asked::floor::{PickRequest, ReturnRequest, Shipment};
-use crate::asked::{self, said};
+use crate::asked::{self, schemas};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Routes {
 /// It is locked: it keeps its place as long as any other can be found to lose one, and can't be cancelled until it is taken back. Again is fine.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/pick", tag = "floor",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     request_body = Option<PickRequest>,
     responses(
         (status = 200, description = "Locked", body = Order),
@@ -52,7 +52,7 @@ async fn pick_order(
 /// Takes an order's units back from picking. Again is fine.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/unpick", tag = "floor",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     request_body = Option<PickRequest>,
     responses(
         (status = 200, description = "No longer locked", body = Order),
@@ -79,8 +79,8 @@ async fn unpick_order(
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/shipments", tag = "floor",
     params(
-        ("order_id" = said::OrderId, Path, description = "The order"),
-        ("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
+        ("order_id" = schemas::OrderId, Path, description = "The order"),
+        ("Idempotency-Key" = schemas::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
     ),
     request_body = Option<Shipment>,
     responses(
@@ -109,8 +109,8 @@ async fn post_shipment(
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/returns", tag = "floor",
     params(
-        ("order_id" = said::OrderId, Path, description = "The order"),
-        ("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
+        ("order_id" = schemas::OrderId, Path, description = "The order"),
+        ("Idempotency-Key" = schemas::IdempotencyKey, Header, description = "A name for this request, such as a UUID")
     ),
     request_body = ReturnRequest,
     responses(

@@ -24,7 +24,7 @@ use super::access::Routes;
 use super::extract::QueryFields;
 use super::problem::Problem;
 use crate::asked::fields::{Faults, Limit, LineCursor, Names, Parse, Scalar};
-use crate::asked::said;
+use crate::asked::schemas;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -214,10 +214,10 @@ impl Format {
 #[utoipa::path(
     get, path = "/v1/products/{sku}/movements", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("after" = Option<said::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
-        ("format" = Option<said::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("after" = Option<schemas::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
+        ("format" = Option<schemas::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
     ),
     responses(
         (status = 200, description = "A page, or all of it", content((MovementPage = "application/json"), (String = "text/csv"))),
@@ -246,11 +246,11 @@ async fn list_movements(
 #[utoipa::path(
     get, path = "/v1/products/{sku}/batches/{ref}/movements", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
-        ("after" = Option<said::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
-        ("format" = Option<said::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
+        ("after" = Option<schemas::Count>, Query, description = "`next` of the page before, or any `sequence`; from the beginning unless said"),
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said. Not with CSV"),
+        ("format" = Option<schemas::FormatName>, Query, description = "`json` or `csv`; what `Accept` asks for unless said")
     ),
     responses(
         (status = 200, description = "A page, or all of it", content((MovementPage = "application/json"), (String = "text/csv"))),
@@ -279,10 +279,10 @@ async fn list_batch_movements(
 #[utoipa::path(
     get, path = "/v1/products/{sku}/batches/{ref}/recipients", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("ref" = said::BatchRef, Path, description = "The shipment's reference"),
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("ref" = schemas::BatchRef, Path, description = "The shipment's reference"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = RecipientPage),

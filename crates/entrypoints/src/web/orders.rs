@@ -18,7 +18,7 @@ use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Names};
 use crate::asked::orders::{Extension, LinePatch, OrderRequest, SplitName};
-use crate::asked::{self, Nothing, said};
+use crate::asked::{self, Nothing, schemas};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -182,7 +182,7 @@ pub(super) fn order(about: &Names, lines: Vec<LineView>) -> Order {
 /// this key (409).
 #[utoipa::path(
     put, path = "/v1/orders/{order_id}", tag = "orders",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     request_body = OrderRequest,
     responses(
         (status = 200, description = "All lines were known", body = Order),
@@ -207,7 +207,7 @@ async fn put_order(
 /// An order's lines as they are now.
 #[utoipa::path(
     get, path = "/v1/orders/{order_id}", tag = "orders",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     responses(
         (status = 200, description = "Its lines", body = Order),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
@@ -229,7 +229,7 @@ async fn get_order(State(state): State<WebState>, path: Names) -> Result<Json<Or
 /// Cancels what is not shipped of an order, and answers with what became of it. Again is fine.
 #[utoipa::path(
     delete, path = "/v1/orders/{order_id}", tag = "orders",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     responses(
         (status = 200, description = "Cancelled", body = Order),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
@@ -251,7 +251,7 @@ async fn delete_order(
 /// Makes the promises of an order's holds last: all of them or none. Again is fine.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/confirm", tag = "orders",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     responses(
         (status = 200, description = "Confirmed", body = Order),
         (status = 404, description = "No line of it was ever accepted", body = Problem, content_type = "application/problem+json"),
@@ -273,7 +273,7 @@ async fn confirm_order(
 /// Lets an order's holds last until now and so many seconds; never shorter than before.
 #[utoipa::path(
     post, path = "/v1/orders/{order_id}/extend", tag = "orders",
-    params(("order_id" = said::OrderId, Path, description = "The order")),
+    params(("order_id" = schemas::OrderId, Path, description = "The order")),
     request_body = Extension,
     responses(
         (status = 200, description = "Extended", body = Order),
@@ -300,9 +300,9 @@ async fn extend_order(
 #[utoipa::path(
     patch, path = "/v1/orders/{order_id}/lines/{sku}", tag = "orders",
     params(
-        ("order_id" = said::OrderId, Path, description = "The order"),
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("line" = Option<said::LineId>, Query, description = "Which of its lines; `1` unless said")
+        ("order_id" = schemas::OrderId, Path, description = "The order"),
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("line" = Option<schemas::LineId>, Query, description = "Which of its lines; `1` unless said")
     ),
     request_body = LinePatch,
     responses(
@@ -333,9 +333,9 @@ async fn patch_line(
 #[utoipa::path(
     delete, path = "/v1/orders/{order_id}/lines/{sku}", tag = "orders",
     params(
-        ("order_id" = said::OrderId, Path, description = "The order"),
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("line" = Option<said::LineId>, Query, description = "Which of its lines; all unless said")
+        ("order_id" = schemas::OrderId, Path, description = "The order"),
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("line" = Option<schemas::LineId>, Query, description = "Which of its lines; all unless said")
     ),
     responses(
         (status = 200, description = "Cancelled", body = Order),

@@ -17,7 +17,7 @@ use super::extract::Body;
 use super::problem::Problem;
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Field, Invalid, Names};
-use crate::asked::said;
+use crate::asked::schemas;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -31,19 +31,19 @@ pub(super) fn routes() -> Routes {
 struct AddBatch {
     /// The shipment's reference.
     #[serde(default)]
-    #[schema(value_type = said::BatchRef, required)]
+    #[schema(value_type = schemas::BatchRef, required)]
     r#ref: Field<BatchRef>,
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Units.
     #[serde(default)]
-    #[schema(value_type = said::BatchUnits, required)]
+    #[schema(value_type = schemas::BatchUnits, required)]
     qty: Field<BatchQuantity>,
     /// When it is expected; null or left out: it lies in the warehouse.
     #[serde(default)]
-    #[schema(value_type = Option<said::Day>)]
+    #[schema(value_type = Option<schemas::Day>)]
     eta: Field<Eta>,
 }
 
@@ -52,15 +52,15 @@ struct AddBatch {
 struct AllocateLine {
     /// The order.
     #[serde(default)]
-    #[schema(value_type = said::OrderId, required)]
+    #[schema(value_type = schemas::OrderId, required)]
     orderid: Field<OrderId>,
     /// The product.
     #[serde(default)]
-    #[schema(value_type = said::Sku, required)]
+    #[schema(value_type = schemas::Sku, required)]
     sku: Field<Sku>,
     /// Units.
     #[serde(default)]
-    #[schema(value_type = said::Units, required)]
+    #[schema(value_type = schemas::Units, required)]
     qty: Field<Quantity>,
 }
 
@@ -192,7 +192,7 @@ async fn allocate(
 /// Which batches serve an order: allocated placements only.
 #[utoipa::path(
     get, path = "/allocations/{orderid}", tag = "original",
-    params(("orderid" = said::OrderId, Path, description = "The order")),
+    params(("orderid" = schemas::OrderId, Path, description = "The order")),
     responses(
         (status = 200, description = "Its placements", body = [Allocation]),
         (status = 404, description = "It has none", body = Complaint),

@@ -25,7 +25,7 @@ use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Limit, LineCursor, Names, QueueCursor};
 use crate::asked::products::ProductSettings;
-use crate::asked::{self, Nothing, said};
+use crate::asked::{self, Nothing, schemas};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -210,7 +210,7 @@ struct BacklogPage {
 /// All settings are said: what is left out is set to its default. Orders may wait for a product that has no batch yet.
 #[utoipa::path(
     put, path = "/v1/products/{sku}", tag = "products",
-    params(("sku" = said::Sku, Path, description = "The product")),
+    params(("sku" = schemas::Sku, Path, description = "The product")),
     request_body = ProductSettings,
     responses(
         (status = 200, description = "Changed, or the same", body = Product),
@@ -237,7 +237,7 @@ async fn put_product(
 /// By seniority, each placement goes to strictly earlier batches that have units free.
 #[utoipa::path(
     post, path = "/v1/products/{sku}/improve", tag = "products",
-    params(("sku" = said::Sku, Path, description = "The product")),
+    params(("sku" = schemas::Sku, Path, description = "The product")),
     responses(
         (status = 200, description = "The product as it is now", body = Product),
         (status = 422, description = "Unknown SKU", body = Problem, content_type = "application/problem+json"),
@@ -262,7 +262,7 @@ pub(super) fn status_of(declared: Declared) -> StatusCode {
 /// A product's numbers and its open batches.
 #[utoipa::path(
     get, path = "/v1/products/{sku}", tag = "products",
-    params(("sku" = said::Sku, Path, description = "The product")),
+    params(("sku" = schemas::Sku, Path, description = "The product")),
     responses(
         (status = 200, description = "The product", body = Product),
         (status = 404, description = "It was never made known, nor a batch of it", body = Problem, content_type = "application/problem+json"),
@@ -284,8 +284,8 @@ async fn get_product(State(state): State<WebState>, path: Names) -> Result<Json<
 #[utoipa::path(
     get, path = "/v1/products", tag = "products",
     params(
-        ("after" = Option<said::Sku>, Query, description = "The last SKU of the page before"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("after" = Option<schemas::Sku>, Query, description = "The last SKU of the page before"),
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = ProductPage),
@@ -309,11 +309,11 @@ async fn list_products(State(state): State<WebState>, mut query: QueryFields) ->
 #[utoipa::path(
     get, path = "/v1/products/{sku}/lines", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("state" = Option<said::StateName>, Query, description = "Only lines that are `held`, `backordered`, `allocated`, `lapsed` or `cancelled`"),
-        ("batch" = Option<said::BatchRef>, Query, description = "Only lines placed in this batch"),
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("state" = Option<schemas::StateName>, Query, description = "Only lines that are `held`, `backordered`, `allocated`, `lapsed` or `cancelled`"),
+        ("batch" = Option<schemas::BatchRef>, Query, description = "Only lines placed in this batch"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = LinePage),
@@ -354,9 +354,9 @@ async fn list_lines(
 #[utoipa::path(
     get, path = "/v1/products/{sku}/queue", tag = "products",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
+        ("sku" = schemas::Sku, Path, description = "The product"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = QueuePage),
@@ -392,8 +392,8 @@ async fn list_queue(
 #[utoipa::path(
     get, path = "/v1/backlog", tag = "products",
     params(
-        ("after" = Option<said::Sku>, Query, description = "The last SKU of the page before"),
-        ("limit" = Option<said::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
+        ("after" = Option<schemas::Sku>, Query, description = "The last SKU of the page before"),
+        ("limit" = Option<schemas::PageSize>, Query, description = "How many, 1 to 1,000; 100 unless said")
     ),
     responses(
         (status = 200, description = "A page", body = BacklogPage),

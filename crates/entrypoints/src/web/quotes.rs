@@ -20,7 +20,7 @@ use super::orders::Placement;
 use super::problem::{BodyProblems, Problem};
 use crate::asked::fields::{Faults, Names, QueryQuantity};
 use crate::asked::orders::{OrderRequest, allocate};
-use crate::asked::said;
+use crate::asked::schemas;
 
 pub(super) fn routes() -> Routes {
     Routes::new().needing(Scope::StockRead, routes!(post_quote)).needing(Scope::StockRead, routes!(get_availability))
@@ -158,10 +158,10 @@ async fn post_quote(State(state): State<WebState>, Body(body): Body<OrderRequest
 #[utoipa::path(
     get, path = "/v1/availability/{sku}", tag = "orders",
     params(
-        ("sku" = said::Sku, Path, description = "The product"),
-        ("qty" = Option<said::Units>, Query, description = "Units, 1 to 1,000,000,000; 1 unless said"),
-        ("by" = Option<said::Day>, Query, description = "The latest day, inclusive; any unless said"),
-        ("location" = Option<said::Location>, Query, description = "Only there; anywhere unless said")
+        ("sku" = schemas::Sku, Path, description = "The product"),
+        ("qty" = Option<schemas::Units>, Query, description = "Units, 1 to 1,000,000,000; 1 unless said"),
+        ("by" = Option<schemas::Day>, Query, description = "The latest day, inclusive; any unless said"),
+        ("location" = Option<schemas::Location>, Query, description = "Only there; anywhere unless said")
     ),
     responses(
         (status = 200, description = "When and from where", body = Availability),

@@ -13,7 +13,7 @@ use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 use crate::asked::batches::TransferRequest;
 use crate::asked::fields::Names;
-use crate::asked::{self, said};
+use crate::asked::{self, schemas};
 
 pub(super) fn routes() -> Routes {
     Routes::new().needing(Scope::StockWrite, routes!(post_transfer))
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Routes {
 /// key acts once.
 #[utoipa::path(
     post, path = "/v1/transfers", tag = "floor",
-    params(("Idempotency-Key" = said::IdempotencyKey, Header, description = "A name for this request, such as a UUID")),
+    params(("Idempotency-Key" = schemas::IdempotencyKey, Header, description = "A name for this request, such as a UUID")),
     request_body = TransferRequest,
     responses(
         (status = 200, description = "Known by its key: the batch as it is now", body = DeclaredBatch, headers(("ETag" = String))),

@@ -21,7 +21,7 @@ use super::access::Routes;
 use super::extract::Body;
 use super::problem::{BodyProblems, Problem};
 use crate::asked::fields::{Faults, Field, ListField, Names, Parse, Scalar, Topic, Unknown};
-use crate::asked::said;
+use crate::asked::schemas;
 
 /// The most products one webhook may name.
 const MOST_SKUS: usize = 1_000;
@@ -85,15 +85,15 @@ struct NewWebhook {
     url: Field<UrlText>,
     /// Events of these types only, such as `line_allocated`; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<said::TopicName>>)]
+    #[schema(value_type = Option<Vec<schemas::TopicName>>)]
     types: ListField<Topic>,
     /// Of these products only, 1,000 at most; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<said::Sku>>, max_items = 1000)]
+    #[schema(value_type = Option<Vec<schemas::Sku>>, max_items = 1000)]
     skus: ListField<Sku>,
     /// Whether it is told of what has been, `beginning`, or of what comes, `now`.
     #[serde(default)]
-    #[schema(value_type = said::BeginName, default = "now")]
+    #[schema(value_type = schemas::BeginName, default = "now")]
     from: Field<From>,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -109,15 +109,15 @@ struct WebhookChanges {
     url: Field<UrlText>,
     /// Events of these types only; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<said::TopicName>>)]
+    #[schema(value_type = Option<Vec<schemas::TopicName>>)]
     types: ListField<Topic>,
     /// Of these products only, 1,000 at most; null or none: all.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<said::Sku>>, max_items = 1000)]
+    #[schema(value_type = Option<Vec<schemas::Sku>>, max_items = 1000)]
     skus: ListField<Sku>,
     /// `active` or `paused`. Made active it goes on where it was, at once.
     #[serde(default)]
-    #[schema(value_type = said::ActiveName)]
+    #[schema(value_type = schemas::ActiveName)]
     state: Field<Active>,
     /// Gives it another secret. For 24 hours requests are signed with the one before as well.
     #[serde(default)]
@@ -318,7 +318,7 @@ async fn list_webhooks(State(state): State<WebState>) -> Result<Json<WebhookList
 /// A webhook and how far it is.
 #[utoipa::path(
     get, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = said::WebhookId, Path, description = "The webhook")),
+    params(("id" = schemas::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 200, description = "The webhook", body = Webhook),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),
@@ -337,7 +337,7 @@ async fn get_webhook(State(state): State<WebState>, path: Names) -> Result<Json<
 /// Changes a webhook. The answer has its secret only if it was given another.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = said::WebhookId, Path, description = "The webhook")),
+    params(("id" = schemas::WebhookId, Path, description = "The webhook")),
     request_body = WebhookChanges,
     responses(
         (status = 200, description = "Changed", body = Webhook),
@@ -368,7 +368,7 @@ async fn patch_webhook(
 /// Forgets a webhook. At most what is on its way is still sent.
 #[utoipa::path(
     delete, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = said::WebhookId, Path, description = "The webhook")),
+    params(("id" = schemas::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 204, description = "Forgotten"),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),
@@ -386,7 +386,7 @@ async fn delete_webhook(State(state): State<WebState>, path: Names) -> Result<St
 /// Sends a webhook an event of type `allocation.webhook_test.v1`, once, and answers with what came of it.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/test", tag = "webhooks",
-    params(("id" = said::WebhookId, Path, description = "The webhook")),
+    params(("id" = schemas::WebhookId, Path, description = "The webhook")),
     responses(
         (status = 200, description = "It was sent", body = TestResult),
         (status = 404, description = "Unknown", body = Problem, content_type = "application/problem+json"),

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use tokio_postgres::NoTls;
+
 use super::keeper::{Keeper, Ways};
 use super::postgres::{INITDB, KILL, empty_database};
 use super::programs::{Found, tool};
@@ -61,15 +63,13 @@ impl Patroni {
 
     /// Makes an empty database, and gives the URL that names both servers.
     pub async fn database(&self) -> String {
-        let url = empty_database(self.primary().await.port).await;
-        let name = url.rsplit_once('/').expect("a database").1;
-        let [one, other] = &self.nodes;
-        format!("postgres://allocation@127.0.0.1:{},127.0.0.1:{}/{name}", one.port, other.port)
+        let url = empty_database(self.primary().await).await;
+        format!("{}/{}", self.place(), url.rsplit_once('/').expect("a database").1)
     }
 
     /// Ends the primary and its Patroni without warning (SIGKILL), and gives which it was.
     pub async fn kill_primary(&mut self) -> usize {
-        let port = self.primary().await.port;
+        let port = self.primary().await;
         let nth = self.nodes.iter().position(|node| node.port == port).expect("one of them");
         self.nodes[nth].keeper.kill();
         nth
@@ -89,23 +89,22 @@ impl Patroni {
         .await;
     }
 
-    /// The one of which the servers say that it is.
-    async fn primary(&self) -> &Node {
+    /// The port of the one that may be written to.
+    async fn primary(&self) -> u16 {
+        let url = format!("{}/postgres?target_session_attrs=read-write", self.place());
         crate::eventually("a primary", async || {
-            for node in &self.nodes {
-                let url = format!("postgres://allocation@127.0.0.1:{}/postgres", node.port);
-                let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await else {
-                    continue;
-                };
-                tokio::spawn(connection);
-                let asked = client.query_one("SELECT NOT pg_is_in_recovery()", &[]).await;
-                if asked.is_ok_and(|row| row.get(0)) {
-                    return Some(node);
-                }
-            }
-            None
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
+            tokio::spawn(connection);
+            let port: i32 = client.query_one("SELECT inet_server_port()", &[]).await.ok()?.get(0);
+            u16::try_from(port).ok()
         })
         .await
+    }
+
+    /// Where both servers are.
+    fn place(&self) -> String {
+        let [one, other] = &self.nodes;
+        format!("postgres://allocation@127.0.0.1:{},127.0.0.1:{}", one.port, other.port)
     }
 }
 

@@ -40,10 +40,10 @@ fn one_of(words: impl IntoIterator<Item = impl Into<String>>) -> Object {
     text().enum_values(Some(words.into_iter().map(Into::into))).build()
 }
 
-macro_rules! said {
+macro_rules! schemas {
     ($($(#[$doc:meta])* $name:ident: $schema:expr;)*) => {
         /// All of them, by name.
-        pub(crate) fn schemas() -> impl Iterator<Item = (String, RefOr<Schema>)> {
+        pub(crate) fn all() -> impl Iterator<Item = (String, RefOr<Schema>)> {
             let all: &[(&str, fn() -> RefOr<Schema>)] = &[$((stringify!($name), $name::schema)),*];
             all.iter().map(|(name, schema)| ((*name).to_owned(), schema()))
         }
@@ -67,7 +67,7 @@ macro_rules! said {
     };
 }
 
-said! {
+schemas! {
     /// A product's name.
     Sku: key(allocation_domain::Sku::MAX_BYTES);
     /// An order's name.
