@@ -57,7 +57,7 @@ impl Patroni {
         let folder = folder("patroni");
         let config = raft(folder.path(), 2, votes);
         let cluster = Self { nodes, _witness: keep(&witness, folder, &config, &Ways::of_program()) };
-        cluster.standby_in_step().await;
+        is_in_step(&cluster.nodes).await;
         Some(cluster)
     }
 
@@ -75,18 +75,16 @@ impl Patroni {
         nth
     }
 
+    /// Waits until the other is the primary. One that is brought back before would still be it, since its time is not over.
+    pub async fn has_promoted_other(&self, than: usize) {
+        crate::eventually("another primary", async || (self.primary().await != self.nodes[than].port).then_some(()))
+            .await;
+    }
+
     /// Starts again what was killed, and waits until it is in step with the other.
     pub async fn bring_back(&mut self, nth: usize) {
         self.nodes[nth].keeper.begin();
-        self.standby_in_step().await;
-    }
-
-    /// It is not enough that a server is in step: until the others have agreed that it is, nobody would promote it.
-    async fn standby_in_step(&self) {
-        crate::eventually("a standby in step", async || {
-            self.nodes.iter().any(|node| node.is_in_step().unwrap_or(false)).then_some(())
-        })
-        .await;
+        is_in_step(&self.nodes[nth..=nth]).await;
     }
 
     /// The port of the one that may be written to.
@@ -117,6 +115,12 @@ impl Node {
         asked.read_to_string(&mut told)?;
         Ok(told.split(' ').nth(1) == Some("200"))
     }
+}
+
+/// Waits until one of these is in step. It is not enough that a server is: until the others have agreed that it is, nobody would promote it.
+async fn is_in_step(nodes: &[Node]) {
+    let agreed = || nodes.iter().any(|node| node.is_in_step().unwrap_or(false));
+    crate::eventually("a standby in step", async || agreed().then_some(())).await;
 }
 
 /// How the three vote.
