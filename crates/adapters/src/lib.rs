@@ -8,6 +8,7 @@
 //! **How to add…**
 //! - *a store*: a module with its migrations beside the others, implementing `Database`, `Reader`, `EventLog`, `DeadLetters` and the other ports of a store; then a line in
 //!   `tests/` for each contract suite of `allocation_testing::contracts`.
+//! - *a migration*: a file in `migrations/` and its line in the store's `MIGRATIONS`, which says which programs it goes on serving (`docs/adr/0025-a-schema-serves-more-than-one-release.md`).
 //! - *a broker*: one file that implements `EventPublisher`.
 
 mod api_key_row;

@@ -26,7 +26,7 @@ use time::Date;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use crate::migrations::{self, Migration};
+use crate::migrations::{self, Applied, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, ReadLine};
 use crate::tls::Trust;
 use address::Connector;
@@ -37,12 +37,23 @@ use value::Value;
 use writes::{Param, Statement};
 
 const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
-    Migration { version: 2, name: "plans", sql: include_str!("../../migrations/postgres/0002_plans.sql") },
+    Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../../migrations/postgres/0001_initial.sql"),
+        serves: 1,
+    },
+    Migration { version: 2, name: "plans", sql: include_str!("../../migrations/postgres/0002_plans.sql"), serves: 1 },
 ];
 
 /// The lock that a migration holds, so that several copies may start at once. Any number nobody else uses.
 const MIGRATION_LOCK: i64 = 0x0a11_0ca7;
+
+/// For so long a migration waits for whoever uses a table: those who come after it wait for it meanwhile.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+
+/// How long it lets them pass before it tries again.
+const PASSING: Duration = Duration::from_millis(500);
 
 /// How a database is used.
 #[derive(Clone)]
@@ -108,26 +119,44 @@ impl PostgresDatabase {
         Ok(Self { pool, options: Arc::new(options) })
     }
 
-    /// Brings the schema up to date. Safe when several copies do it at once: they wait for each other.
+    /// Brings the schema up to date. Safe when several copies do it at once: they wait for each other. Safe beside copies at work: it takes the locks it
+    /// needs at once, or tries again later.
     pub async fn migrate(&self) -> StoreResult<()> {
+        loop {
+            match self.apply_next().await {
+                Ok(Some(Migration { version, name, .. })) => tracing::info!(version, name, "applied migration"),
+                Ok(None) => return Ok(()),
+                Err(StoreError::Conflict(why)) => {
+                    tracing::warn!(why, "a migration lets others pass, and tries again");
+                    tokio::time::sleep(PASSING).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Applies the next migration, if there is one: each in a transaction of its own, so that none holds locks for another.
+    async fn apply_next(&self) -> StoreResult<Option<&'static Migration>> {
         let mut tx = self.begin().await?;
         let lock = Statement::new("SELECT pg_advisory_xact_lock($1)", vec![Box::new(MIGRATION_LOCK)]);
         tx.query(lock).await?;
+        tx.script(LOCK_TIMEOUT).await?;
         tx.script(
             "CREATE TABLE IF NOT EXISTS schema_migrations (
-                 version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL)",
+                 version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, serves bigint NOT NULL)",
         )
         .await?;
-        let applied = tx.query(Statement::new(APPLIED, Vec::new())).await?;
-        for migration in migrations::pending(MIGRATIONS, &versions(&applied)?)? {
-            tx.script(migration.sql).await?;
-            let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
+        let rows = tx.query(Statement::new(APPLIED, Vec::new())).await?;
+        let next = migrations::pending(MIGRATIONS, &applied(&rows)?)?.first();
+        if let Some(next) = next {
+            tx.script(next.sql).await?;
+            let insert = "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES ($1, $2, $3, $4)";
             let row: Vec<Param> =
-                vec![Box::new(migration.version), Box::new(migration.name), Box::new(migration.checksum())];
+                vec![Box::new(next.version), Box::new(next.name), Box::new(next.checksum()), Box::new(next.serves)];
             tx.query(Statement::new(insert, row)).await?;
-            tracing::info!(version = migration.version, name = migration.name, "applied migration");
         }
-        tx.commit().await
+        tx.commit().await?;
+        Ok(next)
     }
 
     async fn client(&self) -> StoreResult<Connection> {
@@ -163,10 +192,10 @@ impl Database for PostgresDatabase {
     }
 }
 
-const APPLIED: &str = "SELECT version, checksum FROM schema_migrations ORDER BY version";
+const APPLIED: &str = "SELECT version, checksum, serves FROM schema_migrations ORDER BY version";
 
-fn versions(rows: &[Row]) -> StoreResult<Vec<(i64, String)>> {
-    rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+fn applied(rows: &[Row]) -> StoreResult<Vec<Applied>> {
+    rows.iter().map(|row| Ok(Applied { version: get(row, 0)?, checksum: get(row, 1)?, serves: get(row, 2)? })).collect()
 }
 
 /// The error with its causes: the library's own text leaves out what the server said.
@@ -196,6 +225,8 @@ fn store_error(error: tokio_postgres::Error) -> StoreError {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::UNIQUE_VIOLATION,
+        // Where `lock_timeout` is set, as a migration does.
+        SqlState::LOCK_NOT_AVAILABLE,
         // How an update says that it did not find all its rows; see `writes.rs`.
         SqlState::DIVISION_BY_ZERO,
     ];

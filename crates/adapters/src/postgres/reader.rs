@@ -22,7 +22,7 @@ use super::value::Value;
 use super::writes::Statement;
 use super::{
     APPLIED, BATCH, LINE, LINE_COLUMNS, MIGRATIONS, PARTS, PRODUCT, PRODUCT_COLUMNS, PostgresDatabase,
-    PostgresTransaction, SHIPMENTS, WAITING, all, archive, batch, get, line, movements, product, versions, wanted_rows,
+    PostgresTransaction, SHIPMENTS, WAITING, all, applied, archive, batch, get, line, movements, product, wanted_rows,
     with_rows,
 };
 use crate::migrations;
@@ -420,11 +420,11 @@ impl Reader for PostgresDatabase {
 
     async fn ready(&self) -> StoreResult<()> {
         let client = self.client().await?;
-        let applied = client.query(APPLIED, &[]).await.map_err(|error| match error {
+        let rows = client.query(APPLIED, &[]).await.map_err(|error| match error {
             StoreError::Failed(_) => StoreError::Failed("migrations are not applied".into()),
             other => other,
         })?;
-        migrations::missing(migrations::pending(MIGRATIONS, &versions(&applied)?)?)
+        migrations::missing(migrations::pending(MIGRATIONS, &applied(&rows)?)?)
     }
 
     async fn audit(&self, visit: &mut (dyn FnMut(ProductBooks) + Send)) -> StoreResult<()> {

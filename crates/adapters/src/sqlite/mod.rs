@@ -23,13 +23,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
 use time::Date;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use crate::migrations::{self, Migration};
+use crate::migrations::{self, Applied, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, damaged};
 pub use backup::{Existing, SqliteCopy};
 pub use transaction::SqliteTransaction;
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "initial",
+    sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
+    serves: 1,
+}];
 
 /// How long to wait for another process, such as an import, to finish writing.
 const BUSY: Duration = Duration::from_secs(15);
@@ -73,14 +77,15 @@ impl SqliteDatabase {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
             tx.execute_batch(
                 "CREATE TABLE IF NOT EXISTS schema_migrations (
-                     version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT",
+                     version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL,
+                     serves INTEGER NOT NULL) STRICT",
             )
             .map_err(store_error)?;
             for migration in migrations::pending(MIGRATIONS, &applied(&tx)?)? {
                 tx.execute_batch(migration.sql).map_err(store_error)?;
                 tx.execute(
-                    "INSERT INTO schema_migrations (version, name, checksum) VALUES (?1, ?2, ?3)",
-                    (migration.version, migration.name, migration.checksum()),
+                    "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES (?1, ?2, ?3, ?4)",
+                    (migration.version, migration.name, migration.checksum(), migration.serves),
                 )
                 .map_err(store_error)?;
                 tracing::info!(version = migration.version, name = migration.name, "applied migration");
@@ -159,10 +164,11 @@ async fn blocking<R: Send + 'static>(job: impl FnOnce() -> StoreResult<R> + Send
     done.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 
-fn applied(connection: &Connection) -> StoreResult<Vec<(i64, String)>> {
-    let mut statement =
-        connection.prepare("SELECT version, checksum FROM schema_migrations ORDER BY version").map_err(store_error)?;
-    let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).map_err(store_error)?;
+fn applied(connection: &Connection) -> StoreResult<Vec<Applied>> {
+    let applied = "SELECT version, checksum, serves FROM schema_migrations ORDER BY version";
+    let mut statement = connection.prepare(applied).map_err(store_error)?;
+    let row = |row: &Row<'_>| Ok(Applied { version: row.get(0)?, checksum: row.get(1)?, serves: row.get(2)? });
+    let rows = statement.query_map((), row).map_err(store_error)?;
     rows.collect::<Result<_, _>>().map_err(store_error)
 }
 

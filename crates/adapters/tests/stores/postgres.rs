@@ -15,6 +15,7 @@ use allocation_service_layer::unit_of_work::{UnitOfWork, Wanted};
 use allocation_service_layer::wire::parse_event;
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
+use allocation_testing::eventually;
 use allocation_testing::servers::postgres_url;
 use allocation_testing::shorthand::{allocate, change_quantity, create_batch, deallocate, message, sku};
 use allocation_testing::{random_histories, store_contract};
@@ -49,10 +50,16 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A bus over a store whose clock is the server's.
-async fn bus_on_the_servers_clock(url: &str) -> (PostgresDatabase, MessageBus<PostgresDatabase>) {
+/// A store whose clock is the server's.
+async fn migrated(url: &str) -> PostgresDatabase {
     let store = PostgresDatabase::new(url, options(None)).expect("a URL");
     store.migrate().await.expect("migrations");
+    store
+}
+
+/// The same, and a bus over it.
+async fn bus_on_the_servers_clock(url: &str) -> (PostgresDatabase, MessageBus<PostgresDatabase>) {
+    let store = migrated(url).await;
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let bus = MessageBus::new(store.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
     (store, bus)
@@ -69,14 +76,48 @@ async fn copies_that_start_at_once_migrate_once() {
     copies[0].ready().await.expect("a ready store");
 }
 
+/// Has a later release apply a migration that serves programs as old as this.
+async fn migrate_further(client: &Client, serves: i64) {
+    let applied = "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES (999, 'future', '', $1)";
+    client.execute(applied, &[&serves]).await.expect("an insert");
+}
+
 #[tokio::test]
-async fn a_schema_that_is_newer_than_the_program_is_refused() {
+async fn a_schema_that_is_newer_and_does_not_serve_the_program_is_refused() {
     let (fixture, client) = with_client().await;
-    let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', '')";
-    client.execute(insert, &[]).await.expect("an insert");
-    let refused = fixture.store.migrate().await.expect_err("newer");
-    assert!(refused.to_string().contains("newer than this program"), "{refused}");
-    fixture.store.ready().await.expect_err("newer");
+    migrate_further(&client, 999).await;
+    for refused in [fixture.store.migrate().await, fixture.store.ready().await] {
+        let refused = refused.expect_err("newer");
+        assert!(refused.to_string().contains("migration 999, newer than this program"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_and_serves_the_program_is_ready() {
+    let (fixture, client) = with_client().await;
+    migrate_further(&client, 2).await;
+    fixture.store.migrate().await.expect("nothing to do");
+    fixture.store.ready().await.expect("a store that serves it");
+}
+
+#[tokio::test]
+async fn a_migration_lets_others_pass_while_it_can_not_have_a_table() {
+    let url = postgres_url().await;
+    let (store, client, watcher) = (migrated(&url).await, connect(&url).await, connect(&url).await);
+    // The last one is to be applied again, and somebody has a table for longer than it waits.
+    client.batch_execute("DELETE FROM schema_migrations WHERE version = 2").await.expect("a row less");
+    client.batch_execute("BEGIN; LOCK TABLE batches IN SHARE UPDATE EXCLUSIVE MODE").await.expect("a lock");
+    let migrating = tokio::spawn(async move { store.migrate().await });
+    let waits = async || {
+        let waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        !watcher.query(waiting, &[]).await.expect("a query").is_empty()
+    };
+    eventually("it to wait", async || waits().await.then_some(())).await;
+    eventually("it to let others pass", async || (!waits().await).then_some(())).await;
+    assert!(!migrating.is_finished());
+    client.batch_execute("COMMIT").await.expect("the lock is let go");
+    migrating.await.expect("no panic").expect("the migration is applied");
+    migrated(&url).await.ready().await.expect("a ready store");
 }
 
 #[tokio::test]
@@ -167,7 +208,7 @@ async fn a_transaction_that_is_dropped_holds_no_lock_and_no_connection() {
     fixture.handle([change_quantity("b", "A", 30)]).await;
     let stuck =
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-    allocation_testing::eventually("no transaction to be left open", async || {
+    eventually("no transaction to be left open", async || {
         client.query(stuck, &[]).await.expect("a query").is_empty().then_some(())
     })
     .await;
@@ -188,11 +229,9 @@ async fn a_connection_that_was_cut_is_replaced() {
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     client.query(cut, &[]).await.expect("a cut");
     let bus = fixture.bus();
-    allocation_testing::eventually("a new connection", async || {
-        bus.handle(message(allocate("o", &[("A", 1)]))).await.ok()
-    })
-    .await
-    .expect("a promise");
+    eventually("a new connection", async || bus.handle(message(allocate("o", &[("A", 1)]))).await.ok())
+        .await
+        .expect("a promise");
 }
 
 /// That all events of the store are of these minutes.
@@ -261,7 +300,7 @@ async fn lines_and_batches_are_looked_up_by_their_keys_however_few_there_were_wh
     }
     // A connection that ends tells what it has read, all at once.
     drop((first, buses));
-    allocation_testing::eventually("all lookups to have been by key", async || {
+    eventually("all lookups to have been by key", async || {
         (counted("idx_scan", "indexrelname = 'lines_by_order'").await >= 2 * lookups).then_some(())
     })
     .await;

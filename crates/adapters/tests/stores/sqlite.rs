@@ -47,13 +47,28 @@ async fn a_store_is_not_ready_before_it_is_migrated() {
     open(&folder).ready().await.expect_err("nothing is there");
 }
 
+/// Has a later release apply a migration that serves programs as old as this.
+fn migrate_further(fixture: &Fixture<SqliteDatabase>, serves: i64) {
+    let applied = "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES (999, 'future', '', ";
+    raw(fixture, &format!("{applied}{serves})"));
+}
+
 #[tokio::test]
-async fn a_schema_that_is_newer_than_the_program_is_refused() {
+async fn a_schema_that_is_newer_and_does_not_serve_the_program_is_refused() {
     let fixture = fixture().await;
-    raw(&fixture, "INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', '')");
-    let refused = fixture.store.migrate().await.expect_err("newer");
-    assert!(refused.to_string().contains("newer than this program"), "{refused}");
-    fixture.store.ready().await.expect_err("newer");
+    migrate_further(&fixture, 999);
+    for refused in [fixture.store.migrate().await, fixture.store.ready().await] {
+        let refused = refused.expect_err("newer");
+        assert!(refused.to_string().contains("migration 999, newer than this program"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_and_serves_the_program_is_ready() {
+    let fixture = fixture().await;
+    migrate_further(&fixture, 1);
+    fixture.store.migrate().await.expect("nothing to do");
+    fixture.store.ready().await.expect("a store that serves it");
 }
 
 #[tokio::test]

@@ -49,4 +49,5 @@ mod tokens;
 mod traces;
 mod transfers;
 mod unknown;
+mod upgrades;
 mod webhooks;

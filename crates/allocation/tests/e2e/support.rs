@@ -49,6 +49,7 @@ macro_rules! on_both_stores {
 pub(crate) use on_both_stores;
 
 /// A store, and what else the program is told.
+#[derive(Clone)]
 pub(crate) struct Store {
     environment: Vec<(String, String)>,
     folder: Arc<TempDir>,

@@ -50,6 +50,13 @@ macro_rules! topics {
                 $(Event::$kind { .. } => $topic,)*
             }
         }
+
+        /// The event's CloudEvents `type`: the schema's version is part of it.
+        pub(crate) fn type_of(event: &Event) -> &'static str {
+            match event {
+                $(Event::$kind { .. } => concat!("allocation.", $topic, ".v1"),)*
+            }
+        }
     };
 }
 
@@ -87,7 +94,7 @@ topics! {
     BooksRepaired => "books_repaired",
 }
 
-/// The `type` of events of this name: the schema's version is part of it.
+/// The `type` of events of this name.
 pub fn event_type(topic: &str) -> String {
     format!("allocation.{topic}.v1")
 }

@@ -10,8 +10,8 @@ use allocation_domain::commands::{
 };
 use allocation_domain::product::Displaced;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Eta, Event, HoldSeconds, LineId, LineKey, Location,
-    Locations, OrderId, Product, Promise, Quantity, Reason, Rejection, Settings, Sku, Split, Terms,
+    AcceptedLine, Batch, BatchQuantity, BatchRef, Command, Event, HoldSeconds, LineId, LineKey, Location, Locations,
+    OrderId, Product, Quantity, Reason, Rejection, Settings, Sku, Split, Terms,
 };
 use allocation_model::Outcome;
 use time::macros::{date, datetime};
@@ -390,11 +390,6 @@ impl Bench {
 
     pub(crate) fn state(&self, order_id: &str) -> &'static str {
         self.line(order_id).state().name()
-    }
-
-    pub(crate) fn promise(&self, order_id: &str) -> Promise {
-        let eta = |reference: &BatchRef| -> Eta { self.keeper.stored[&sku()].batches[reference].eta };
-        self.line(order_id).promise(eta)
     }
 
     /// Units of a batch: how many there are, and how many of them are set aside.

@@ -1,12 +1,10 @@
 //! Holds: kept for a while, whole or not at all.
 
-mod common;
-
 use std::collections::BTreeSet;
 
+use crate::common::{Bench, ask, units};
 use allocation_domain::product::StoredProduct;
 use allocation_domain::{Product, Settings, Sku};
-use common::{Bench, ask, units};
 use time::Duration;
 use time::macros::datetime;
 

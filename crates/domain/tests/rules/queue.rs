@@ -1,10 +1,8 @@
 //! The queue, and promises that move to earlier stock.
 
-mod common;
-
+use crate::common::{Bench, ask};
 use allocation_domain::{DeallocationReason, Event, Settings};
 use allocation_model::Outcome;
-use common::{Bench, ask};
 
 fn improves() -> Settings {
     Settings { auto_improve: true, ..Settings::default() }

@@ -1,12 +1,10 @@
 //! Supply: batches come, change and move, and promises with them; who waits, who is held.
 
-mod common;
-
+use crate::common::{Bench, ask, batch_ref, day, key, stock, units};
 use allocation_domain::commands::Rest;
 use allocation_domain::product::SupplyChange;
 use allocation_domain::{BatchQuantity, BatchState, Event, LineState, PartKey, Promise, Rejection, Settings, arrival};
 use allocation_model::Outcome;
-use common::{Bench, ask, batch_ref, day, key, stock, units};
 use time::Duration;
 
 /// A batch of thirty, of which three orders have ten each and may not be split.

@@ -1,13 +1,11 @@
 //! Where stock lies: which location serves whom, what is kept there, when little is left, and what day it is there.
 
-mod common;
-
 use std::collections::BTreeMap;
 
+use crate::common::{Bench, ask, at, batch_ref, day, units};
 use allocation_domain::commands::Rest;
 use allocation_domain::{Event, Level, LowStock, Rejection, Settings, Strategy};
 use allocation_model::Outcome;
-use common::{Bench, ask, at, batch_ref, day, units};
 use time::Duration;
 
 /// So many units are never promised at these locations.

@@ -1,11 +1,9 @@
 //! The warehouse floor: units are picked, leave, come back, are set aside and counted.
 
-mod common;
-
+use crate::common::{Bench, ask, qty, stock, units};
 use allocation_domain::commands::{Adjustment, LineChange, ReturnTo, WhenShort};
 use allocation_domain::{Event, Rejection, Shipped};
 use allocation_model::Outcome;
-use common::{Bench, ask, qty, stock, units};
 use time::Duration;
 
 // ---- Picking ----

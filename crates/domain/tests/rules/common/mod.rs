@@ -1,8 +1,5 @@
 //! A keeper that does for products what the service layer does, in memory, and a bench with the words that tests use.
 
-// Each test binary uses its own part of it.
-#![allow(dead_code, unused_imports, reason = "shared by several test binaries")]
-
 mod bench;
 mod keeper;
 

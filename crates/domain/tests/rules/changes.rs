@@ -1,10 +1,8 @@
 //! What callers change about a line: more of it, less of it, sooner, or before others.
 
-mod common;
-
+use crate::common::{Bench, ask, day, units};
 use allocation_domain::commands::{LineChange, WhenShort};
 use allocation_domain::{Event, Rejection};
-use common::{Bench, ask, day, units};
 
 fn or_wait(change: LineChange) -> LineChange {
     LineChange { when_short: WhenShort::Backorder, ..change }

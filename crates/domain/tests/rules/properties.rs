@@ -1,13 +1,11 @@
 //! Whatever happens: the domain does what the reference model does, no unit is sold twice, nobody waits in vain, what is refused
 //! changes nothing, and events tell it all.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::common::{Done, Keeper};
 use allocation_domain::{Event, Location, Sku};
 use allocation_model::{BatchView, LineView, Model, Refused, Step, Told, steps};
-use common::{Done, Keeper};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 use time::Duration;

@@ -1,12 +1,10 @@
 //! Promising: which batch serves which line.
 
-mod common;
-
+use crate::common::{Ask, Bench, ask, batch_ref, key, qty};
 use allocation_domain::commands::{Allocate, WhenShort};
 use allocation_domain::product::Decision;
 use allocation_domain::{Conflict, Event, LineId, OrderId, OrderLine, Quantity, Rejection, Sku, Terms};
 use allocation_model::Outcome;
-use common::{Ask, Bench, ask, batch_ref, key, qty};
 
 #[test]
 fn warehouse_stock_goes_before_shipments() {
