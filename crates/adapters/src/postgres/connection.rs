@@ -13,13 +13,15 @@ use super::value::Value;
 
 /// Settings that every statement is planned with. All statements but those of `verify` look their rows up by key, so a plan made while the
 /// tables were small or never analysed must not scan them once they are large; and a plan that can only be the same need not be made again at each
-/// execution. By which index: `docs/adr/0019-plans-do-not-depend-on-when-they-were-made.md`.
-const SETTINGS: [&str; 6] = [
+/// execution. By which index: `docs/adr/0019-plans-do-not-depend-on-when-they-were-made.md`. What costs so much by this that the server would translate it
+/// into machine code, at each execution, is over sooner than that.
+const SETTINGS: [&str; 7] = [
     "enable_seqscan = off",
     "enable_hashjoin = off",
     "enable_mergejoin = off",
     "enable_bitmapscan = off",
     "enable_material = off",
+    "jit = off",
     "plan_cache_mode = force_generic_plan",
 ];
 
