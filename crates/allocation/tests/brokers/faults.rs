@@ -6,12 +6,13 @@ use allocation_testing::servers::SmtpCatcher;
 use crate::world::{World, for_each_broker};
 
 for_each_broker!(
+    what_a_broker_refuses_it_gets_once_it_takes_it,
+    what_a_consumer_did_not_acknowledge_comes_again;
+    harmed:
     a_broker_that_was_taken_away_gets_everything_when_it_is_back,
     a_broker_that_was_killed_gets_everything_when_it_is_back,
-    what_a_broker_refuses_it_gets_once_it_takes_it,
     a_broker_that_is_full_gets_everything_once_it_has_room,
     a_broker_that_hangs_holds_up_no_other_sink,
-    what_a_consumer_did_not_acknowledge_comes_again,
 );
 
 async fn a_broker_that_was_taken_away_gets_everything_when_it_is_back(broker: Box<dyn Broker>) {

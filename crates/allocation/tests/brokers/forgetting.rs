@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::world::{World, for_each_broker};
 
-for_each_broker!(a_broker_that_forgets_gets_it_all_again_by_a_replay, a_sink_that_is_not_configured_is_named);
+for_each_broker!(a_sink_that_is_not_configured_is_named; harmed: a_broker_that_forgets_gets_it_all_again_by_a_replay);
 
 async fn a_broker_that_forgets_gets_it_all_again_by_a_replay(broker: Box<dyn Broker>) {
     let mut world = World::new(broker);

@@ -13,9 +13,9 @@ use crate::world::{World, for_each_broker};
 for_each_broker!(
     a_command_that_comes_again_acts_once,
     what_was_not_acknowledged_comes_to_the_next_life_and_acts_once,
-    a_broker_that_was_killed_is_consumed_from_again,
     of_two_copies_one_consumes_and_when_it_dies_the_other_goes_on_in_order,
-    what_cannot_be_used_is_kept_and_holds_up_nobody,
+    what_cannot_be_used_is_kept_and_holds_up_nobody;
+    harmed: a_broker_that_was_killed_is_consumed_from_again,
 );
 
 /// Says that a batch has so many units in all; one command after the other, so that each tells of itself and of its place.

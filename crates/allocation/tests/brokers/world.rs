@@ -21,27 +21,25 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_allocation");
 /// Products that the tests work with.
 const PRODUCTS: [&str; 5] = ["BED", "CHAIR", "DESK", "LAMP", "SOFA"];
 
-/// Makes a test of an async function for each broker.
+/// Makes a test of an async function for each broker. Those that come after `harmed` do to it what others who use it would feel.
 macro_rules! for_each_broker {
-    ($($test:ident),* $(,)?) => {
+    ($($test:ident),* $(,)? $(; harmed: $($harmful:ident),* $(,)?)?) => {
         mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(Box::new(allocation_testing::brokers::RedisStreams::start().await)).await;
-            })*
+            $crate::world::for_each_broker!(RedisStreams::start: $($test,)* $($($harmful,)*)?);
         }
         mod nats {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(Box::new(allocation_testing::brokers::Nats::start().await)).await;
-            })*
+            $crate::world::for_each_broker!(Nats::start: $($test,)* $($($harmful,)*)?);
         }
         mod rabbitmq {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(Box::new(allocation_testing::brokers::Rabbit::start().await)).await;
-            })*
+            $crate::world::for_each_broker!(Rabbit::shared: $($test,)*);
+            $($crate::world::for_each_broker!(Rabbit::start: $($harmful,)*);)?
         }
+    };
+    ($broker:ident::$start:ident: $($test:ident,)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            super::$test(Box::new(allocation_testing::brokers::$broker::$start().await)).await;
+        })*
     };
 }
 pub(crate) use for_each_broker;

@@ -4,7 +4,7 @@
 
 use std::process::{Command, ExitCode};
 
-use allocation_testing::servers::{PostgresServer, RUNNING};
+use allocation_testing::servers::SharedServers;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -12,9 +12,9 @@ fn main() -> ExitCode {
         eprintln!("usage: with-servers COMMAND [ARGUMENT…]");
         return ExitCode::from(2);
     };
-    let postgres = PostgresServer::start();
-    let status = Command::new(program).args(arguments).env(RUNNING, postgres.port().to_string()).status();
-    drop(postgres);
+    let servers = SharedServers::begin();
+    let status = Command::new(program).args(arguments).envs(servers.environment()).status();
+    drop(servers);
     match status {
         Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         Err(error) => {

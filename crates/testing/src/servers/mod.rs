@@ -12,6 +12,7 @@ mod postgres;
 mod programs;
 mod rabbitmq;
 mod redis;
+mod shared;
 mod smtp;
 
 use std::ffi::OsStr;
@@ -26,10 +27,11 @@ pub use haproxy::HaProxy;
 pub use nats::NatsServer;
 pub use patroni::Patroni;
 pub use pgbouncer::PgBouncer;
-pub use postgres::{PostgresServer, RUNNING, postgres_url};
+pub use postgres::{PostgresServer, postgres_url};
 pub use programs::{may_install, tool};
 pub use rabbitmq::RabbitServer;
 pub use redis::RedisServer;
+pub use shared::SharedServers;
 pub use smtp::{Mail, SmtpCatcher};
 use tempfile::TempDir;
 

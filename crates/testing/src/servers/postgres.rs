@@ -18,7 +18,7 @@ pub(super) const INITDB: Wanted =
     Wanted { program: "initdb", folders: FOLDERS, package: "postgresql", image: "docker.io/library/postgres:15" };
 
 /// The variable under which a server that was started for the whole test run is known.
-pub const RUNNING: &str = "ALLOCATION_TEST_POSTGRES_PORT";
+pub(super) const RUNNING: &str = "ALLOCATION_TEST_POSTGRES_PORT";
 
 /// For everything but durability.
 const CARELESS: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];

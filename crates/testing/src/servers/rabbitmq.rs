@@ -16,6 +16,9 @@ const RABBITMQ: Wanted = Wanted {
     image: "docker.io/library/rabbitmq:3.13",
 };
 
+/// The variable under which a server that was started for the whole test run is known.
+const RUNNING: &str = "ALLOCATION_TEST_RABBITMQ_PORT";
+
 type Control = Box<dyn Fn() -> Command + Send + Sync>;
 
 /// A server of its own, that can be taken away and brought back.
@@ -39,6 +42,25 @@ impl RabbitServer {
     }
 
     async fn with(pair: Option<&Pair>) -> Self {
+        let mut server = Self::stopped(pair);
+        server.bring_back().await;
+        server
+    }
+
+    /// Begins to start one for tests that share it, and gives the variable that tells them of it.
+    pub(super) fn begin() -> (Self, (&'static str, String)) {
+        let mut server = Self::stopped(None);
+        server.keeper.begin();
+        let told = (RUNNING, server.port.to_string());
+        (server, told)
+    }
+
+    /// Where the server is that was started for all tests of this run, if one was.
+    pub fn shared() -> Option<String> {
+        Some(url("amqp", std::env::var(RUNNING).ok()?.parse().ok()?))
+    }
+
+    fn stopped(pair: Option<&Pair>) -> Self {
         let (folder, port) = (folder("rabbitmq"), free_port());
         let (keeper, control) = match RABBITMQ.find() {
             Found::Program(program) => Self::program(program, port, folder, pair),
@@ -57,9 +79,7 @@ impl RabbitServer {
             }
         };
         let scheme = if pair.is_some() { "amqps" } else { "amqp" };
-        let mut server = Self { keeper, port, control, scheme };
-        server.bring_back().await;
-        server
+        Self { keeper, port, control, scheme }
     }
 
     fn program(program: PathBuf, port: u16, folder: tempfile::TempDir, pair: Option<&Pair>) -> (Keeper, Control) {
@@ -105,7 +125,7 @@ impl RabbitServer {
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("{}://guest:guest@127.0.0.1:{}/%2f", self.scheme, self.port)
+        url(self.scheme, self.port)
     }
 
     /// How much memory it may take, as a part of the machine's: with next to none it blocks whoever publishes.
@@ -114,6 +134,10 @@ impl RabbitServer {
             (self.control)().args(["set_vm_memory_high_watermark", &part.to_string()]).output().expect("rabbitmqctl");
         assert!(said.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&said.stderr));
     }
+}
+
+fn url(scheme: &str, port: u16) -> String {
+    format!("{scheme}://guest:guest@127.0.0.1:{port}/%2f")
 }
 
 kept!(RabbitServer);
