@@ -126,9 +126,9 @@ impl Model {
         self.stocks.get(sku).map_or(0, |stock| stock.available_at(location, &self.calendar()))
     }
 
-    /// Units that can be promised by a day: `ATP(d)`.
-    pub fn available_to_promise(&self, sku: &Sku, by: Date) -> u64 {
-        self.stocks.get(sku).map_or(0, |stock| stock.available_by(by, &self.calendar()))
+    /// Units that can be promised by each of these days: `ATP(d)`.
+    pub fn available_to_promise(&self, sku: &Sku, by: &[Date]) -> Vec<u64> {
+        self.stocks.get(sku).map_or_else(|| vec![0; by.len()], |stock| stock.available_by(by, &self.calendar()))
     }
 
     /// How often it was told of a product's locations that little is left there, and that there is enough again.

@@ -108,17 +108,10 @@ impl Both {
                     step
                 );
             }
-            for days in -1..10 {
-                let by = product.calendar().usual() + Duration::days(days);
-                prop_assert_eq!(
-                    product.available_to_promise(by),
-                    self.model.available_to_promise(sku, by),
-                    "available of {} by {} after {:?}",
-                    sku,
-                    by,
-                    step
-                );
-            }
+            let days: Vec<_> = (-1..10).map(|days| product.calendar().usual() + Duration::days(days)).collect();
+            let available: Vec<_> = days.iter().map(|day| product.available_to_promise(*day)).collect();
+            let expected = self.model.available_to_promise(sku, &days);
+            prop_assert_eq!(available, expected, "available of {} by each of {:?} after {:?}", sku, days, step);
             for line in stored.lines.values() {
                 let parts = line.ordered() + line.dropped + line.cancelled + line.lapsed;
                 prop_assert_eq!(line.requested.units(), parts, "each unit of {:?} is in one state", line);

@@ -57,8 +57,9 @@ impl Stock {
         self.shelves(days).available_at(location)
     }
 
-    pub(crate) fn available_by(&self, day: Date, days: &Calendar) -> u64 {
-        self.shelves(days).available_by(day)
+    pub(crate) fn available_by(&self, by: &[Date], days: &Calendar) -> Vec<u64> {
+        let shelves = self.shelves(days);
+        by.iter().map(|day| shelves.available_by(*day)).collect()
     }
 
     /// Tells where little is left, and where there is enough again: each once, until it is the other.

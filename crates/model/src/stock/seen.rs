@@ -72,16 +72,19 @@ impl Stock {
     /// What must be true after every command.
     pub(crate) fn invariants(&self, days: &Calendar) -> Result<(), String> {
         let shelves = self.shelves(days);
-        for offer in &shelves.offers {
+        let counted: Vec<_> = shelves
+            .offers
+            .iter()
+            .map(|offer| (shelves.arrival(offer), self.usable(&offer.reference), self.in_batch(&offer.reference)))
+            .collect();
+        for (offer, (day, ..)) in shelves.offers.iter().zip(&counted) {
             let (reference, batch) = (&offer.reference, &self.batches[&offer.reference]);
             self.nothing_is_in_two_places(reference, batch)?;
             self.nothing_is_in_what_has_expired(reference, batch, days)?;
             // On every date: no more is promised from what will have come than will have come.
-            let day = shelves.arrival(offer);
-            let come = shelves.offers.iter().filter(|offer| shelves.arrival(offer) <= day);
-            let (have, promised) = come.fold((0, 0), |(have, promised), offer| {
-                (have + self.usable(&offer.reference), promised + self.in_batch(&offer.reference))
-            });
+            let come = counted.iter().filter(|(arrival, ..)| arrival <= day);
+            let (have, promised) =
+                come.fold((0, 0), |(have, promised), (_, usable, placed)| (have + usable, promised + placed));
             if promised > have {
                 return Err(format!("{promised} units are promised by {day}, and {have} will have come"));
             }

@@ -62,8 +62,8 @@ impl Rabbit {
         static NAMES: AtomicU64 = AtomicU64::new(0);
         let Some(url) = RabbitServer::shared() else { return Self::start().await };
         let us = format!("{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
-        let named = |what: &str| format!("test.{us}.{what}");
-        let names = Names { exchange: named("events"), commands: named("commands"), queue: named("queue") };
+        let ours = |what: &str| format!("test.{us}.{what}");
+        let names = Names { exchange: ours("events"), commands: ours("commands"), queue: ours("queue") };
         Self::with(None, url, names, "classic").await
     }
 
