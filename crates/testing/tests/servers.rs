@@ -24,6 +24,7 @@ macro_rules! comes_back_where_it_was {
                 assert!(listens(&url), "brought back");
                 server.kill();
                 assert!(!listens(&url), "killed");
+                server.bring_back().await;
                 server.forget().await;
                 assert!(listens(&url), "forgot");
                 drop(server);

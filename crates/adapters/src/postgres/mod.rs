@@ -55,6 +55,14 @@ const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 /// How long it lets them pass before it tries again.
 const PASSING: Duration = Duration::from_millis(500);
 
+/// What became of the next migration.
+enum Next {
+    None,
+    Applied(&'static Migration),
+    /// Others have a table that it needs.
+    Locked(&'static Migration),
+}
+
 /// How a database is used.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -123,40 +131,42 @@ impl PostgresDatabase {
     /// needs at once, or tries again later.
     pub async fn migrate(&self) -> StoreResult<()> {
         loop {
-            match self.apply_next().await {
-                Ok(Some(Migration { version, name, .. })) => tracing::info!(version, name, "applied migration"),
-                Ok(None) => return Ok(()),
-                Err(StoreError::Conflict(why)) => {
-                    tracing::warn!(why, "a migration lets others pass, and tries again");
+            match self.apply_next().await? {
+                Next::None => return Ok(()),
+                Next::Applied(Migration { version, name, .. }) => tracing::info!(version, name, "applied migration"),
+                Next::Locked(Migration { version, name, .. }) => {
+                    tracing::warn!(version, name, "a migration lets others pass, and tries again");
                     tokio::time::sleep(PASSING).await;
                 }
-                Err(error) => return Err(error),
             }
         }
     }
 
     /// Applies the next migration, if there is one: each in a transaction of its own, so that none holds locks for another.
-    async fn apply_next(&self) -> StoreResult<Option<&'static Migration>> {
+    async fn apply_next(&self) -> StoreResult<Next> {
         let mut tx = self.begin().await?;
         let lock = Statement::new("SELECT pg_advisory_xact_lock($1)", vec![Box::new(MIGRATION_LOCK)]);
         tx.query(lock).await?;
-        tx.script(LOCK_TIMEOUT).await?;
         tx.script(
             "CREATE TABLE IF NOT EXISTS schema_migrations (
                  version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, serves bigint NOT NULL)",
         )
         .await?;
         let rows = tx.query(Statement::new(APPLIED, Vec::new())).await?;
-        let next = migrations::pending(MIGRATIONS, &applied(&rows)?)?.first();
-        if let Some(next) = next {
-            tx.script(next.sql).await?;
-            let insert = "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES ($1, $2, $3, $4)";
-            let row: Vec<Param> =
-                vec![Box::new(next.version), Box::new(next.name), Box::new(next.checksum()), Box::new(next.serves)];
-            tx.query(Statement::new(insert, row)).await?;
+        let Some(next) = migrations::pending(MIGRATIONS, &applied(&rows)?)?.first() else {
+            tx.commit().await?;
+            return Ok(Next::None);
+        };
+        tx.script(LOCK_TIMEOUT).await?;
+        if !tx.script_unless_locked(next.sql).await? {
+            return Ok(Next::Locked(next));
         }
+        let insert = "INSERT INTO schema_migrations (version, name, checksum, serves) VALUES ($1, $2, $3, $4)";
+        let row: Vec<Param> =
+            vec![Box::new(next.version), Box::new(next.name), Box::new(next.checksum()), Box::new(next.serves)];
+        tx.query(Statement::new(insert, row)).await?;
         tx.commit().await?;
-        Ok(next)
+        Ok(Next::Applied(next))
     }
 
     async fn client(&self) -> StoreResult<Connection> {
@@ -225,8 +235,6 @@ fn store_error(error: tokio_postgres::Error) -> StoreError {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::UNIQUE_VIOLATION,
-        // Where `lock_timeout` is set, as a migration does.
-        SqlState::LOCK_NOT_AVAILABLE,
         // How an update says that it did not find all its rows; see `writes.rs`.
         SqlState::DIVISION_BY_ZERO,
     ];

@@ -13,6 +13,7 @@ use allocation_service_layer::verify::ProductBooks;
 use futures_util::future::{join_all, join3};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::connection::{BEGIN, BEGIN_SNAPSHOT, Connection};
 use super::movements::INSERT_BALANCES;
@@ -113,6 +114,15 @@ impl PostgresTransaction {
     pub(super) async fn script(&mut self, sql: &str) -> StoreResult<()> {
         self.pipeline(Vec::new(), false).await?;
         self.connection()?.script(sql).await.map_err(store_error)
+    }
+
+    /// The same; `false`: others have what it has to lock, for longer than `lock_timeout`, and the transaction is over.
+    pub(super) async fn script_unless_locked(&mut self, sql: &str) -> StoreResult<bool> {
+        self.pipeline(Vec::new(), false).await?;
+        match self.connection()?.script(sql).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+            done => done.map(|()| true).map_err(store_error),
+        }
     }
 }
 
