@@ -7,6 +7,7 @@ use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, 
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use tokio_postgres::Row;
 
 use super::writes::Statement;
 use super::{PostgresDatabase, PostgresTransaction, all, get};
@@ -31,7 +32,9 @@ const NUMBER: &str = "WITH taken AS (
 )
 SELECT count(*) FROM taken";
 
-const READ: &str = "SELECT f.last_position - (f.last_sequence - e.sequence) AS position, e.body
+/// The events of a page, each with the position after which events are kept: what is archived meanwhile is in both or in neither.
+const READ: &str = "SELECT f.last_position - (f.last_sequence - e.sequence) AS position, e.body,
+    (SELECT last_position - (last_sequence - first_sequence) - 1 FROM feed ORDER BY last_position LIMIT 1)
 FROM (SELECT * FROM feed WHERE last_position > $1 ORDER BY last_position LIMIT $2) f
 CROSS JOIN LATERAL (
     SELECT sequence, body FROM events
@@ -57,19 +60,20 @@ impl EventLog for PostgresDatabase {
     }
 
     async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
-        let events = self
-            .all(READ, &[&number(after), &number(limit as u64)], |row| {
-                Ok(FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? })
-            })
-            .await?;
-        let oldest = self
-            .all(
-                "SELECT last_position - (last_sequence - first_sequence) - 1 FROM feed ORDER BY last_position LIMIT 1",
-                &[],
-                |row| count(get(row, 0)?),
-            )
-            .await?;
-        Ok(FeedPage { kept_after: oldest.first().copied().unwrap_or(0), events })
+        let read = |row: &Row| {
+            Ok((FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? }, count(get(row, 2)?)?))
+        };
+        let (events, kept_after): (Vec<_>, Vec<_>) =
+            self.all(READ, &[&number(after), &number(limit as u64)], read).await?.into_iter().unzip();
+        let kept_after = match kept_after.first() {
+            Some(kept_after) => *kept_after,
+            None => {
+                let sql = "SELECT last_position - (last_sequence - first_sequence) - 1
+                           FROM feed ORDER BY last_position LIMIT 1";
+                self.all(sql, &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0)
+            }
+        };
+        Ok(FeedPage { kept_after, events })
     }
 
     async fn last_position(&self) -> StoreResult<u64> {

@@ -288,8 +288,11 @@ async fn only_so_many_requests_are_handled_at_a_time() {
     // Who is slow to say what they want, or waits for what happens, is not at work.
     let mut slow = service.raw().await;
     slow.send(put_head(10)).await.send("{\"qty\":").await;
-    let waiting = service.get("/v1/events?wait=60");
+    let waiting = service.get("/v1/events?after=1&wait=60");
     let working = async {
+        for who in ["allocation_slow_bodies", "allocation_feed_readers"] {
+            eventually(who, async || (service.metric(who).await == 1).then_some(())).await;
+        }
         let two = join(service.order("o1", &[("LAMP", 1)]), service.order("o2", &[("LAMP", 1)]));
         let one_more = async {
             eventually("both to be at work", async || {

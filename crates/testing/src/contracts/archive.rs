@@ -273,6 +273,33 @@ pub async fn positions_go_on_after_everything_was_archived<S: Store>(fixture: Fi
     fixture.assert_balanced().await;
 }
 
+/// What it says is kept is what it begins with, whatever leaves the log meanwhile.
+pub async fn a_page_of_the_log_is_of_one_moment<S: Store>(fixture: Fixture<S>) {
+    let mut instants = Vec::new();
+    for n in 0..30 {
+        fixture.handle([create_batch("b", &format!("S{n}"), 1, None)]).await;
+        fixture.clock.advance(Duration::from_secs(1));
+        instants.push(fixture.clock.now());
+    }
+    fixture.events().await;
+    let archivist = fixture.archivist();
+    let archiving = async {
+        for before in instants {
+            archivist.step(before, None).await.expect("the store works");
+        }
+    };
+    let reading = async {
+        loop {
+            let page = EventLog::read(&fixture.store, 0, 100).await.expect("a page");
+            assert_eq!(page.events[0].position, page.kept_after + 1);
+            if page.events.len() == 1 {
+                break;
+            }
+        }
+    };
+    join(archiving, reading).await;
+}
+
 /// By the lease; and should that run out under its holder, by what the other has done.
 pub async fn of_two_that_archive_at_once_one_is_refused<S: Store>(fixture: Fixture<S>) {
     fixture.handle((0..5).map(|n| create_batch("b", &format!("S{n}"), 1, None))).await;

@@ -204,6 +204,7 @@ macro_rules! store_contract {
             tables_are_mended_from_what_was_archived,
             a_ledger_begins_where_archiving_ended,
             positions_go_on_after_everything_was_archived,
+            a_page_of_the_log_is_of_one_moment,
             of_two_that_archive_at_once_one_is_refused,
             who_is_overtaken_while_archiving_is_told_so,
             orders_come_in_while_events_are_archived,
