@@ -60,9 +60,8 @@ impl EventLog for PostgresDatabase {
     }
 
     async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
-        let read = |row: &Row| {
-            Ok((FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? }, count(get(row, 2)?)?))
-        };
+        let read =
+            |row: &Row| Ok((FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? }, count(get(row, 2)?)?));
         let (events, kept_after): (Vec<_>, Vec<_>) =
             self.all(READ, &[&number(after), &number(limit as u64)], read).await?.into_iter().unzip();
         let kept_after = match kept_after.first() {
