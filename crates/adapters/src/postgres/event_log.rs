@@ -64,13 +64,12 @@ impl EventLog for PostgresDatabase {
             |row: &Row| Ok((FeedEvent { position: count(get(row, 0)?)?, body: get(row, 1)? }, count(get(row, 2)?)?));
         let (events, kept_after): (Vec<_>, Vec<_>) =
             self.all(READ, &[&number(after), &number(limit as u64)], read).await?.into_iter().unzip();
-        let kept_after = match kept_after.first() {
-            Some(kept_after) => *kept_after,
-            None => {
-                let sql = "SELECT last_position - (last_sequence - first_sequence) - 1
-                           FROM feed ORDER BY last_position LIMIT 1";
-                self.all(sql, &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0)
-            }
+        let kept_after = if let Some(kept_after) = kept_after.first() {
+            *kept_after
+        } else {
+            let sql = "SELECT last_position - (last_sequence - first_sequence) - 1
+                       FROM feed ORDER BY last_position LIMIT 1";
+            self.all(sql, &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0)
         };
         Ok(FeedPage { kept_after, events })
     }
