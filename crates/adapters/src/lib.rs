@@ -26,3 +26,6 @@ pub mod system;
 pub mod tls;
 pub mod webhook;
 mod webhook_row;
+
+/// How many rows a store forgets in one transaction, so that nobody waits for long and no memory is taken up.
+const FORGOTTEN_AT_ONCE: u32 = 5_000;

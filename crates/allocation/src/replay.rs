@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_range_of_which_the_beginning_was_archived_is_refused() {
         let fixture = store(9).await;
-        fixture.store.advance("a sink", 4).await.unwrap();
+        fixture.store.introduce("a sink", 4).await.unwrap();
         fixture.archive().await;
         let refused = replayed(&fixture, "4", "9").await.unwrap_err();
         assert_eq!(refused, "events before position 5 were archived, and can't be published again");

@@ -174,7 +174,9 @@ impl Feed {
         }
         // The first look, and one that has missed much, begin with the end.
         let after = before.max(last.saturating_sub(PAGE as u64));
-        let events = self.log.read(after, PAGE).await?.events;
+        let FeedPage { kept_after, events } = self.log.read(after, PAGE).await?;
+        // What has left the log meanwhile is not here either.
+        let after = after.max(kept_after);
         let last = events.last().map_or(last, |event| event.position);
         self.tail.send_replace(Arc::new(Tail { after, last, events }));
         Ok(true)

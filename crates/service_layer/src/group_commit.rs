@@ -42,8 +42,8 @@ pub enum HandlerError {
     /// Too much is waiting. Nothing was done; come back in a moment.
     #[error("too many commands are waiting")]
     Overloaded,
-    /// One before it has failed and is tried again. Nothing was done.
-    #[error("a command before it has failed")]
+    /// One before it has failed or is not done. Nothing was done; it has to come again.
+    #[error("a command before it has failed or is not done")]
     Overtaking,
     /// The service is stopping. Nothing was done.
     #[error("the service is stopping")]
@@ -60,7 +60,8 @@ pub trait Commands: Send + Sync + 'static {
     async fn handle(&self, message: Message) -> Result<Verdict, HandlerError>;
 
     /// Has commands handled in this order, together where that is possible, and answers once the effect of each is on disk. They wait for
-    /// room instead of being turned away. None is begun after one that the store has failed.
+    /// room instead of being turned away. None is begun after one that the store has failed, or that is
+    /// not done with one unit of work.
     async fn handle_all(&self, messages: Vec<Message>) -> Vec<Result<Verdict, HandlerError>> {
         let mut verdicts = Vec::with_capacity(messages.len());
         let strand = Strand::default();

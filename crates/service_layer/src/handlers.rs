@@ -17,6 +17,7 @@ mod floor;
 pub use self::floor::{as_it_is, pick, ship, take_return, unpick};
 use time::Date;
 
+use crate::message_bus::Resume;
 use crate::ports::database::{StoreError, StoreResult, Transaction};
 use crate::unit_of_work::UnitOfWork;
 use crate::verify::{self, Findings};
@@ -167,17 +168,17 @@ pub fn create_batch<T: Transaction>(cmd: &CreateBatch, uow: &mut UnitOfWork<T>) 
 /// Creates a batch, or changes a known one to what is declared.
 pub async fn declare_batch<T: Transaction>(
     cmd: &DeclareBatch,
-    resume: Option<&PartKey>,
+    resume: Option<&Resume>,
     uow: &mut UnitOfWork<T>,
 ) -> StoreResult<Verdict> {
     let DeclareBatch { sku, reference, qty, eta, expires_on, location, precondition } = cmd;
     let known = uow.product(sku).and_then(|product| product.batch(reference));
-    let holds = match precondition {
-        // It held when the cut was begun.
-        _ if resume.is_some() => true,
-        Precondition::None => true,
-        Precondition::Exists => known.is_some(),
-        Precondition::Revision(revisions) => known.is_some_and(|batch| revisions.contains(&batch.revision)),
+    let holds = match (precondition, resume) {
+        (Precondition::None, _) => true,
+        // It held when the cut was begun; what we have declared since then stands, unless somebody else came in between.
+        (_, Some(resume)) => known.is_some_and(|batch| batch.revision == resume.revision),
+        (Precondition::Exists, None) => known.is_some(),
+        (Precondition::Revision(revisions), None) => known.is_some_and(|batch| revisions.contains(&batch.revision)),
     };
     if !holds {
         return Ok(Err(Rejection::PreconditionFailed { sku: sku.clone(), reference: reference.clone() }));
@@ -196,10 +197,13 @@ pub async fn declare_batch<T: Transaction>(
             return Ok(Err(rejection));
         }
     }
-    let mut cut = match change_supply(uow, sku, reference, &SupplyChange::Quantity(*qty), resume).await? {
-        Ok(cut) => cut,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
+    let mut cut =
+        match change_supply(uow, sku, reference, &SupplyChange::Quantity(*qty), resume.map(|resume| &resume.after))
+            .await?
+        {
+            Ok(cut) => cut,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
     let dated = match eta {
         Some(eta) => change_eta(uow, sku, reference, *eta).await?,
         None => Ok(Cut::NONE),

@@ -31,10 +31,19 @@ pub struct Message {
     pub cause: Cause,
     /// The caller's name for it, if its effect has no natural key: what was done under this name is not done again.
     pub key: Option<RequestKey>,
-    /// Where a large cut goes on that was begun in an earlier unit of work: after these units, the last that lost their place.
-    pub resume: Option<PartKey>,
+    /// Where a large cut goes on that was begun in an earlier unit of work.
+    pub resume: Option<Resume>,
     /// What it must not overtake.
     pub strand: Option<Strand>,
+}
+
+/// How far a large cut has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The last units that lost their place.
+    pub after: PartKey,
+    /// What the batch's declaration was then.
+    pub revision: u64,
 }
 
 impl Message {
@@ -55,7 +64,7 @@ impl Message {
         Self { strand: Some(strand), ..self }
     }
 
-    /// Whether one before it has failed, so that it has to wait.
+    /// Whether one before it has failed or is not done, so that it has to wait.
     pub fn must_wait(&self) -> bool {
         self.strand.as_ref().is_some_and(Strand::is_broken)
     }
@@ -63,16 +72,36 @@ impl Message {
     /// What is left of the command after a unit of work that gave this verdict; `None` when it is done.
     pub fn rest(&self, verdict: &Verdict) -> Option<Self> {
         match verdict {
-            Ok(Reply::Batch(BatchReply { unfinished: Some(last), .. })) => {
-                Some(Self { resume: Some(last.clone()), ..self.clone() })
+            Ok(Reply::Batch(BatchReply { unfinished: Some(last), batch, .. })) => {
+                let resume = Some(Resume { after: last.clone(), revision: batch.revision });
+                // Those behind it wait for it, not it for itself.
+                Some(Self { resume, strand: None, ..self.clone() })
             }
             _ => None,
+        }
+    }
+
+    /// Has those behind it wait that must not overtake it, if it is not done.
+    fn keep_back_until_done(&self, verdict: &Verdict) {
+        if let Some(strand) = &self.strand
+            && self.rest(verdict).is_some()
+        {
+            strand.tear();
         }
     }
 }
 
 /// How often a unit of work is tried again after a conflict.
 const ATTEMPTS: u32 = 12;
+
+/// What is behind a command that needs further units of work, and therefore not begun in the first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// All that comes after it.
+    All,
+    /// What is on its strand.
+    OnItsStrand,
+}
 
 /// The longest pause before trying again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -130,45 +159,72 @@ impl<D: Database> MessageBus<D> {
     }
 
     /// Handles messages in order, together in one unit of work, and gives each its own verdict: one's rejection does not touch its
-    /// neighbours. A command that needs several units of work goes on until it is done.
+    /// neighbours. A command that needs several units of work goes on until it is done, and those behind it come after that.
     pub async fn handle_batch(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
-        let mut verdicts = self.handle_once(messages).await;
-        for (message, verdict) in messages.iter().zip(&mut verdicts) {
-            while let Ok(done) = verdict
-                && let Some(rest) = message.rest(done)
+        let mut verdicts = Vec::with_capacity(messages.len());
+        while verdicts.len() < messages.len() {
+            let begun = self.handle_some(&messages[verdicts.len()..], Behind::All).await;
+            verdicts.extend(begun.into_iter().map_while(|verdict| verdict.transpose()));
+            let last = verdicts.len() - 1;
+            while let Ok(done) = &verdicts[last]
+                && let Some(rest) = messages[last].rest(done)
             {
-                let next = self.handle_once(&[rest]).await.pop().expect("one message has one verdict");
-                *verdict = next.map(|next| handlers::joined(done.clone(), next));
+                let next = self.handle_some(&[rest], Behind::All).await.pop();
+                let next = next.and_then(StoreResult::transpose).expect("nothing is before it");
+                verdicts[last] = next.map(|next| handlers::joined(done.clone(), next));
             }
         }
         verdicts
     }
 
-    /// As [`MessageBus::handle_batch`], but leaves what needs further units of work unfinished.
+    /// The same for commands that came from several callers: what needs further units of work is left unfinished, and those wait that must not
+    /// overtake it.
     pub async fn handle_once(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
+        let begun = self.handle_some(messages, Behind::OnItsStrand).await;
+        begun.into_iter().map(|verdict| verdict?.ok_or_else(must_wait)).collect()
+    }
+
+    /// Handles messages in one unit of work; no verdict: it was not begun, as it is behind one that is not done.
+    async fn handle_some(&self, messages: &[Message], behind: Behind) -> Vec<StoreResult<Option<Verdict>>> {
         if messages.is_empty() {
             return Vec::new();
         }
         let started = self.clock.monotonic();
-        let verdicts = match self.attempt(messages).await {
+        let verdicts: Vec<StoreResult<Option<Verdict>>> = match self.attempt(messages, behind).await {
             Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
             // A bad one must not take the others with it.
             Err(StoreError::Failed(_)) if messages.len() > 1 => {
                 let mut verdicts = Vec::with_capacity(messages.len());
+                let mut held_up = false;
                 for message in messages {
-                    verdicts.push(self.by_itself(message).await);
+                    if held_up {
+                        verdicts.push(Ok(None));
+                        continue;
+                    }
+                    let verdict = self.by_itself(message).await;
+                    if let Ok(verdict) = &verdict {
+                        message.keep_back_until_done(verdict);
+                        held_up = behind == Behind::All && message.rest(verdict).is_some();
+                    }
+                    verdicts.push(verdict.map(Some));
                 }
                 verdicts
             }
             Err(error) => messages.iter().map(|message| Err(failed(message, error.clone()))).collect(),
         };
+        for (message, verdict) in messages.iter().zip(&verdicts) {
+            if let Ok(Some(verdict)) = verdict {
+                message.keep_back_until_done(verdict);
+            }
+        }
         #[expect(clippy::cast_precision_loss, reason = "a count of commands")]
         self.metrics.batch_size.observe(messages.len() as f64);
         self.metrics.unit_of_work_seconds.observe(self.clock.monotonic().saturating_sub(started).as_secs_f64());
         for (message, verdict) in messages.iter().zip(&verdicts) {
             let outcome = match verdict {
-                Ok(Ok(_)) => Outcome::done,
-                Ok(Err(rejection)) => {
+                Ok(None) => continue,
+                Ok(Some(Ok(_))) => Outcome::done,
+                Ok(Some(Err(rejection))) => {
                     if let Rejection::TooManyHolds { .. } = rejection {
                         self.metrics.bit(Limit::holds_per_key);
                     }
@@ -185,18 +241,18 @@ impl<D: Database> MessageBus<D> {
     /// Handles one message of several that have failed together.
     async fn by_itself(&self, message: &Message) -> StoreResult<Verdict> {
         if message.must_wait() {
-            return Err(StoreError::Unavailable("a command before it has failed".into()));
+            return Err(must_wait());
         }
-        let verdict = self.attempt(std::slice::from_ref(message)).await.map(|mut one| one.remove(0));
-        verdict.map_err(|error| failed(message, error))
+        let verdict = self.attempt(std::slice::from_ref(message), Behind::All).await;
+        verdict.map(|mut one| one.remove(0).expect("nothing is before it")).map_err(|error| failed(message, error))
     }
 
     /// Runs a unit of work, again after each conflict.
-    async fn attempt(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+    async fn attempt(&self, messages: &[Message], behind: Behind) -> StoreResult<Vec<Option<Verdict>>> {
         let mut tried = 0;
         loop {
             // A panic is a defect; it must not end the lane and with it the service.
-            let run = AssertUnwindSafe(self.unit_of_work(messages)).catch_unwind().await;
+            let run = AssertUnwindSafe(self.unit_of_work(messages, behind)).catch_unwind().await;
             match run.unwrap_or_else(|_| Err(StoreError::Failed("a handler panicked".into()))) {
                 Err(StoreError::Conflict(_)) if tried < ATTEMPTS => {
                     tried += 1;
@@ -213,7 +269,7 @@ impl<D: Database> MessageBus<D> {
         }
     }
 
-    async fn unit_of_work(&self, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+    async fn unit_of_work(&self, messages: &[Message], behind: Behind) -> StoreResult<Vec<Option<Verdict>>> {
         if let Some(verdicts) = self.without_loading(messages).await? {
             return Ok(verdicts);
         }
@@ -223,7 +279,7 @@ impl<D: Database> MessageBus<D> {
         uow.bring_holds(messages.iter().filter(|message| holds(&message.command)).map(|message| &message.cause.actor))
             .await?;
         Failpoint::UnitLoaded.pass();
-        let verdicts = handle_in(&mut uow, messages).await?;
+        let verdicts = handle_in(&mut uow, messages, behind).await?;
         let committed = self.commit(uow).await?;
         // About no product at all, a store need not have been asked for the time.
         if !committed.products.is_empty() {
@@ -234,7 +290,7 @@ impl<D: Database> MessageBus<D> {
     }
 
     /// The same on products that are known from earlier units of work, instead of loading them; `None`: that does not serve, and nothing was done.
-    async fn without_loading(&self, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
+    async fn without_loading(&self, messages: &[Message]) -> StoreResult<Option<Vec<Option<Verdict>>>> {
         let Some(products) = self.kept.take(messages, self.clock.monotonic()) else { return Ok(None) };
         let verdicts = match self.with_known(products, messages).await {
             Err(StoreError::Conflict(_)) => None,
@@ -249,14 +305,18 @@ impl<D: Database> MessageBus<D> {
         Ok(verdicts)
     }
 
-    async fn with_known(&self, products: Vec<Product>, messages: &[Message]) -> StoreResult<Option<Vec<Verdict>>> {
+    async fn with_known(
+        &self,
+        products: Vec<Product>,
+        messages: &[Message],
+    ) -> StoreResult<Option<Vec<Option<Verdict>>>> {
         let mut uow = self.open().await?;
         if !uow.recall(products).await? {
             return Ok(None);
         }
         Failpoint::UnitLoaded.pass();
-        let verdicts = handle_in(&mut uow, messages).await?;
-        if !verdicts.iter().all(Result::is_ok) || !uow.all_have_changed() {
+        let verdicts = handle_in(&mut uow, messages, Behind::All).await?;
+        if !verdicts.iter().all(|verdict| matches!(verdict, Some(Ok(_)))) || !uow.all_have_changed() {
             return Ok(None);
         }
         self.note(self.commit(uow).await?);
@@ -302,18 +362,36 @@ impl<D: Database> MessageBus<D> {
     }
 }
 
-/// Handles messages in order, each with all that follows from it.
-async fn handle_in<T: Transaction>(uow: &mut UnitOfWork<T>, messages: &[Message]) -> StoreResult<Vec<Verdict>> {
+/// Handles messages in order, each with all that follows from it, but for those that are behind one that is not done.
+async fn handle_in<T: Transaction>(
+    uow: &mut UnitOfWork<T>,
+    messages: &[Message],
+    behind: Behind,
+) -> StoreResult<Vec<Option<Verdict>>> {
     let mut verdicts = Vec::with_capacity(messages.len());
+    let mut unfinished: Vec<&Message> = Vec::new();
     for message in messages {
+        let waits =
+            |first: &&Message| behind == Behind::All || (first.strand.is_some() && first.strand == message.strand);
+        if unfinished.iter().any(waits) {
+            verdicts.push(None);
+            continue;
+        }
         uow.caused_by(&message.cause);
         let mut verdict = once(message, uow).await?;
         if settle(uow).await? {
             handlers::refresh(&mut verdict, uow);
         }
-        verdicts.push(verdict);
+        if message.rest(&verdict).is_some() {
+            unfinished.push(message);
+        }
+        verdicts.push(Some(verdict));
     }
     Ok(verdicts)
+}
+
+fn must_wait() -> StoreError {
+    StoreError::Unavailable("a command before it has failed or is not done".into())
 }
 
 /// The store has failed a message: those after it have to wait.
@@ -375,11 +453,12 @@ async fn once<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> Sto
 
 /// Which handler does a command's job.
 async fn dispatch<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> StoreResult<Verdict> {
-    let resume = message.resume.as_ref();
+    let resumed = message.resume.as_ref();
+    let resume = resumed.map(|resume| &resume.after);
     match &message.command {
         Command::SetProduct(cmd) => handlers::set_product(cmd, uow).await,
         Command::CreateBatch(cmd) => Ok(handlers::create_batch(cmd, uow)),
-        Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, resume, uow).await,
+        Command::DeclareBatch(cmd) => handlers::declare_batch(cmd, resumed, uow).await,
         Command::ChangeBatchQuantity(cmd) => handlers::change_batch_quantity(cmd, resume, uow).await,
         Command::ChangeBatchEta(cmd) => handlers::change_batch_eta(cmd, uow).await,
         Command::ReceiveBatch(cmd) => handlers::receive_batch(cmd, resume, uow).await,

@@ -126,7 +126,16 @@ impl Relay {
         }
         let (relay, token) = (self.clone(), stop.clone());
         tasks.spawn(async move { relay.number(committed, &numbered, &token).await });
-        while stop.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_some() {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // Nobody has told it to: it has panicked, and another try, here or in another copy, begins with all of them.
+                _ = tasks.join_next() => {
+                    tracing::error!("a part of the relay has ended by itself; it begins anew");
+                    break;
+                }
+                () = tokio::time::sleep(LEASE / 3) => {}
+            }
             if !matches!(self.log.lease(TASK, &self.holder, LEASE).await, Ok(true)) {
                 tracing::warn!("lost the relay's lease");
                 lost.cancel();
@@ -135,6 +144,12 @@ impl Relay {
         }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
+        // How far behind they are is for whoever feeds them now to tell.
+        for sink in &self.sinks {
+            let labels = SinkLabels { sink: sink.name() };
+            self.metrics.lag.remove(&labels);
+            self.metrics.lag_seconds.remove(&labels);
+        }
     }
 
     /// Gives positions to what has been committed.
@@ -227,7 +242,10 @@ impl Relay {
         }
         Failpoint::RelayPublished.pass();
         self.metrics.delivery_seconds.get_or_create(&SinkLabels { sink: name }).observe(self.age(page.first()));
-        self.log.advance(name, last.position).await.map_err(failed)?;
+        if !self.log.advance(name, last.position).await.map_err(failed)? {
+            // Somebody has forgotten it who did not know that it is fed.
+            self.log.introduce(name, last.position).await.map_err(failed)?;
+        }
         Failpoint::RelayAdvanced.pass();
         self.metrics.lag.get_or_create(&SinkLabels { sink: name }).set(lag - page.len() as u64);
         Ok(page.len())

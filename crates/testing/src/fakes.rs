@@ -465,11 +465,11 @@ impl EventLog for FakeDatabase {
         Ok(self.state.lock().await.sinks.get(sink).copied().unwrap_or(0))
     }
 
-    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()> {
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<bool> {
         let mut state = self.state.lock().await;
-        let progress = state.sinks.entry(sink.to_owned()).or_default();
+        let Some(progress) = state.sinks.get_mut(sink) else { return Ok(false) };
         *progress = position.max(*progress);
-        Ok(())
+        Ok(true)
     }
 
     async fn sinks(&self) -> StoreResult<Vec<Progress>> {

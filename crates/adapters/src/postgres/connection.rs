@@ -120,6 +120,12 @@ impl Connection {
         Ok(rows)
     }
 
+    /// Runs one statement within a transaction.
+    pub(super) async fn query_within(&self, sql: &str, params: &[&dyn Value]) -> StoreResult<Vec<Row>> {
+        let ready = self.ready(sql).await?;
+        self.send(&ready, params).await.map_err(store_error)
+    }
+
     /// Closes it instead of giving it back.
     pub(super) fn close(self) {
         drop(Object::take(self.client));

@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
+use super::value::Value;
 use super::writes::Statement;
 use super::{PostgresDatabase, PostgresTransaction, all, get};
+use crate::FORGOTTEN_AT_ONCE;
 use crate::rows::{self, count, number};
 
 /// Takes committed units of work, lowest id first, and gives their events the next positions. A unit of work that has a lower id
@@ -84,12 +86,11 @@ impl EventLog for PostgresDatabase {
         Ok(self.all(sql, &[&sink], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0))
     }
 
-    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()> {
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<bool> {
         // Does not wait for the disk, which saves a sync for each page that a sink has seen: if this is lost, it sees the page again.
-        let sql = "INSERT INTO sinks AS s (name, position)
-                   SELECT $1::text, $2::bigint FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) now
-                   ON CONFLICT (name) DO UPDATE SET position = greatest(s.position, excluded.position)";
-        self.all(sql, &[&sink, &number(position)], |_| Ok(())).await.map(drop)
+        let sql = "UPDATE sinks SET position = greatest(position, $2)
+                   FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) now WHERE name = $1 RETURNING 1";
+        Ok(!self.all(sql, &[&sink, &number(position)], |_| Ok(())).await?.is_empty())
     }
 
     async fn sinks(&self) -> StoreResult<Vec<Progress>> {
@@ -136,13 +137,33 @@ impl EventLog for PostgresDatabase {
 impl Housekeeping for PostgresDatabase {
     async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64> {
         let oldest = rows::micros(self.clock().await? - age);
-        let sql = "DELETE FROM request_keys WHERE of_message = $1 AND at < $2 RETURNING 1";
-        Ok(self.all(sql, &[&(of == KeyOf::Message), &oldest], |_| Ok(())).await?.len() as u64)
+        let sql = "WITH gone AS (
+                       DELETE FROM request_keys WHERE ctid = ANY(ARRAY(
+                           SELECT ctid FROM request_keys WHERE of_message = $1 AND at < $2 LIMIT $3)) RETURNING 1)
+                   SELECT count(*) FROM gone";
+        self.forget_in_steps(sql, &[&(of == KeyOf::Message), &oldest, &i64::from(FORGOTTEN_AT_ONCE)]).await
     }
 
     async fn forget_holds(&self, age: Duration) -> StoreResult<u64> {
         let oldest = rows::micros(self.clock().await? - age);
-        let sql = "DELETE FROM holders WHERE until < $1 RETURNING 1";
-        Ok(self.all(sql, &[&oldest], |_| Ok(())).await?.len() as u64)
+        let sql = "WITH gone AS (
+                       DELETE FROM holders WHERE ctid = ANY(ARRAY(
+                           SELECT ctid FROM holders WHERE until < $1 LIMIT $2)) RETURNING 1)
+                   SELECT count(*) FROM gone";
+        self.forget_in_steps(sql, &[&oldest, &i64::from(FORGOTTEN_AT_ONCE)]).await
+    }
+}
+
+impl PostgresDatabase {
+    /// Has a statement that forgets some and counts them carried out until there are no more.
+    async fn forget_in_steps(&self, sql: &str, params: &[&dyn Value]) -> StoreResult<u64> {
+        let mut forgotten = 0;
+        loop {
+            let gone: i64 = self.all(sql, params, |row| get(row, 0)).await?.pop().unwrap_or(0);
+            forgotten += count(gone)?;
+            if gone < i64::from(FORGOTTEN_AT_ONCE) {
+                return Ok(forgotten);
+            }
+        }
     }
 }

@@ -59,6 +59,24 @@ const DUE_AFTER: &str = "SELECT sku FROM (
         OFFSET 0) a
     WHERE sku > $3 ORDER BY sku LIMIT $4";
 
+/// What several statements on a connection see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// What there is when it begins.
+    ByEachStatement,
+    /// The same, all of them: they are within a transaction.
+    AtOneMoment,
+}
+
+impl Seen {
+    async fn query(self, client: &Connection, sql: &str, params: &[&dyn Value]) -> StoreResult<Vec<Row>> {
+        match self {
+            Self::ByEachStatement => client.query(sql, params).await,
+            Self::AtOneMoment => client.query_within(sql, params).await,
+        }
+    }
+}
+
 impl PostgresDatabase {
     pub(super) async fn clock(&self) -> StoreResult<OffsetDateTime> {
         if let Some(clock) = &self.options.clock {
@@ -122,23 +140,47 @@ impl PostgresDatabase {
         params: &[&dyn Value],
         also: impl Fn(&Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<(StoredLine, T)>> {
-        Self::read_lines_with(&self.client().await?, sql, params, also).await
+        let client = self.client().await?;
+        match Self::read_lines_with(&client, sql, params, &also, Seen::ByEachStatement).await? {
+            Some(lines) => Ok(lines),
+            None => self.read_lines_at_once(client, sql, params, also).await,
+        }
     }
 
+    /// The same in a transaction that sees one moment.
+    async fn read_lines_at_once<T>(
+        &self,
+        client: Connection,
+        sql: &str,
+        params: &[&dyn Value],
+        also: impl Fn(&Row) -> StoreResult<T>,
+    ) -> StoreResult<Vec<(StoredLine, T)>> {
+        let mut tx = PostgresTransaction::snapshot(client, self.options.clone());
+        let lines = Self::read_lines_with(tx.begun().await?, sql, params, also, Seen::AtOneMoment).await?;
+        tx.end().await?;
+        Ok(lines.unwrap_or_default())
+    }
+
+    /// The same with this connection; `None`: some have rows of their own elsewhere, of which another statement would see another moment. Few have,
+    /// and for the others it saves the round trips of a transaction.
     async fn read_lines_with<T>(
         client: &Connection,
         sql: &str,
         params: &[&dyn Value],
         also: impl Fn(&Row) -> StoreResult<T>,
-    ) -> StoreResult<Vec<(StoredLine, T)>> {
-        let rows = client.query(sql, params).await?;
+        seen: Seen,
+    ) -> StoreResult<Option<Vec<(StoredLine, T)>>> {
+        let rows = seen.query(client, sql, params).await?;
         let lines: Vec<(Sku, ReadLine)> = rows.iter().map(line).collect::<StoreResult<_>>()?;
         let (in_parts, with_shipments) = wanted_rows(&lines);
+        if seen == Seen::ByEachStatement && (in_parts.is_some() || with_shipments.is_some()) {
+            return Ok(None);
+        }
         let wanted = [(PARTS, in_parts), (SHIPMENTS, with_shipments)];
         let mut found = [Vec::new(), Vec::new()];
         for ((sql, names), found) in wanted.into_iter().zip(&mut found) {
             if let Some([skus, orders, names]) = names {
-                *found = client.query(sql, &[&skus, &orders, &names]).await?;
+                *found = seen.query(client, sql, &[&skus, &orders, &names]).await?;
             }
         }
         let [parts, shipments] = found;
@@ -146,8 +188,8 @@ impl PostgresDatabase {
         let has_parts: Vec<bool> = lines.iter().map(|(_, read)| read.in_parts).collect();
         let lines = with_rows(lines, &parts, &shipments)?;
         let several = lines.iter().zip(has_parts).filter_map(|(line, has_parts)| has_parts.then_some(line));
-        let named = Self::batches_of(client, several).await?;
-        lines
+        let named = Self::batches_of(client, several, seen).await?;
+        let lines = lines
             .into_iter()
             .zip(&rows)
             .map(|((sku, line), row)| {
@@ -167,13 +209,15 @@ impl PostgresDatabase {
                 }
                 Ok((StoredLine { sku, line, batches }, also(row)?))
             })
-            .collect()
+            .collect::<StoreResult<_>>()?;
+        Ok(Some(lines))
     }
 
     /// What is said of the batches of these lines.
     async fn batches_of<'a>(
         client: &Connection,
         lines: impl Iterator<Item = &'a (Sku, AcceptedLine)>,
+        seen: Seen,
     ) -> StoreResult<BTreeMap<(Sku, BatchRef), Whereabouts>> {
         let (skus, references): (Vec<String>, Vec<String>) = lines
             .flat_map(|(sku, line)| line.placements().map(move |(batch, _)| (sku.to_string(), batch.to_string())))
@@ -183,7 +227,7 @@ impl PostgresDatabase {
         }
         let sql = "SELECT b.sku, b.reference, b.eta, b.location FROM unnest($1::text[], $2::text[]) k(sku, reference)
                    CROSS JOIN LATERAL (SELECT * FROM batches b WHERE b.sku = k.sku AND b.reference = k.reference OFFSET 0) b";
-        let rows = client.query(sql, &[&skus, &references]).await?;
+        let rows = seen.query(client, sql, &[&skus, &references]).await?;
         let batch = |row: &Row| {
             let (sku, reference) = (rows::sku(get(row, 0)?)?, rows::reference(get(row, 1)?)?);
             let (eta, location) = (get(row, 2)?, rows::location(get(row, 3)?)?);
@@ -354,7 +398,13 @@ impl Reader for PostgresDatabase {
         client.ready(&due_sql(&due)).await?;
         let order: &[&dyn Value] = &[&order_id.as_str()];
         let due = Self::read_due(&client, &due, order, now, time_zones);
-        let (due, lines) = try_join(due, Self::read_lines_with(&client, &sql, order, |_| Ok(()))).await?;
+        let plain = |_: &Row| Ok(());
+        let lines = Self::read_lines_with(&client, &sql, order, plain, Seen::ByEachStatement);
+        let (due, lines) = try_join(due, lines).await?;
+        let lines = match lines {
+            Some(lines) => lines,
+            None => self.read_lines_at_once(client, &sql, order, plain).await?,
+        };
         Ok((lines.into_iter().map(|(line, ())| line).collect(), due))
     }
 

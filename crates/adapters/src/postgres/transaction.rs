@@ -40,7 +40,8 @@ pub struct PostgresTransaction {
     /// How it begins.
     begin: &'static str,
     begun: bool,
-    now: OffsetDateTime,
+    /// The time, once products were loaded.
+    now: Option<OffsetDateTime>,
     /// Locks that are taken before these are written.
     locks: Vec<Statement>,
     /// Writes that are sent as one statement, together with the next query or with COMMIT.
@@ -58,12 +59,17 @@ impl PostgresTransaction {
     }
 
     fn beginning(client: Connection, options: Arc<PostgresOptions>, begin: &'static str) -> Self {
-        let now = OffsetDateTime::UNIX_EPOCH;
-        Self { client: Some(client), options, begin, begun: false, now, locks: Vec::new(), pending: Vec::new() }
+        Self { client: Some(client), options, begin, begun: false, now: None, locks: Vec::new(), pending: Vec::new() }
     }
 
     fn connection(&self) -> StoreResult<&Connection> {
         self.client.as_ref().ok_or_else(|| StoreError::Failed("the transaction has ended".into()))
+    }
+
+    /// The connection, within the transaction.
+    pub(super) async fn begun(&mut self) -> StoreResult<&Connection> {
+        self.pipeline(Vec::new(), false).await?;
+        self.connection()
     }
 
     /// Sends BEGIN if that was not done yet, pending locks and writes, these statements, and COMMIT if asked to, one behind the other without
@@ -138,7 +144,7 @@ impl Drop for PostgresTransaction {
 
 impl Transaction for PostgresTransaction {
     fn now(&self) -> OffsetDateTime {
-        self.now
+        self.now.unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     async fn record(&mut self, events: &[RecordedEvent]) -> StoreResult<()> {
@@ -186,11 +192,13 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn remember_keys(&mut self, keys: &[RequestKey]) -> StoreResult<()> {
+        // About products that were not loaded, the server says when that is.
+        let now = self.now.or_else(|| self.options.clock.as_ref().map(|clock| clock.now()));
         let params = vec![
             texts(keys.iter().map(|key| &*key.key)),
             column(keys.iter().map(|key| key.content.to_vec())),
             column(keys.iter().map(|key| key.of == KeyOf::Message)),
-            Box::new(rows::micros(self.now)),
+            Box::new(now.map(rows::micros)),
         ];
         self.pending.push(Write { sql: INSERT_REQUEST_KEYS, params, expected: None });
         Ok(())
@@ -204,7 +212,7 @@ impl Transaction for PostgresTransaction {
             "SELECT pg_advisory_xact_lock(hashtextextended(k.holder, $2::bigint)) FROM unnest($1::text[]) k(holder)";
         let counted = "SELECT k.holder, n.count FROM unnest($1::text[]) k(holder)
                      CROSS JOIN LATERAL (SELECT count(*) FROM holders h WHERE h.holder = k.holder AND h.until > $2::bigint OFFSET 0) n";
-        let now = rows::micros(self.now);
+        let now = rows::micros(self.now());
         let statements = vec![
             Statement::new(lock, vec![named(), Box::new(HOLDERS_LOCK)]),
             Statement::new(counted, vec![named(), Box::new(now)]),
@@ -221,7 +229,7 @@ impl Transaction for PostgresTransaction {
                 texts(holds.iter().map(|hold| hold.line.line.as_str())),
                 texts(holds.iter().map(|hold| &*hold.holder)),
                 column(holds.iter().map(|hold| rows::micros(hold.until))),
-                Box::new(rows::micros(self.now)),
+                Box::new(rows::micros(self.now())),
             ];
             self.pending.push(Write { sql: UPSERT_HOLDERS, params, expected: None });
         }
@@ -297,8 +305,8 @@ impl ProductRepository for PostgresTransaction {
         let heads = answers;
 
         self.now = match (&self.options.clock, open.first()) {
-            (Some(clock), _) => rows::storable(clock.now()),
-            (None, Some(row)) => get(row, 0)?,
+            (Some(clock), _) => Some(rows::storable(clock.now())),
+            (None, Some(row)) => Some(get(row, 0)?),
             (None, None) => self.now,
         };
         let mut batches: BTreeMap<&str, Vec<Batch>> = BTreeMap::new();
@@ -318,7 +326,7 @@ impl ProductRepository for PostgresTransaction {
         for row in heads.iter().flatten() {
             let mut stored = product(row)?;
             stored.batches = batches.remove(stored.sku.as_str()).unwrap_or_default();
-            products.insert(stored.sku.clone(), Product::restore(stored, self.now));
+            products.insert(stored.sku.clone(), Product::restore(stored, self.now()));
         }
         let lines = lines.iter().flatten().map(line).collect::<StoreResult<_>>()?;
         for (sku, line) in self.complete(lines).await? {
@@ -415,7 +423,7 @@ impl ProductRepository for PostgresTransaction {
         let named = || -> Vec<Param> { vec![Box::new(sku.as_str().to_owned())] };
         let statements = questions().into_iter().map(|sql| Statement::new(sql, named())).collect();
         let answers = self.pipeline(statements, false).await?;
-        let mut books = books(sku.clone(), self.now, &answers)?;
+        let mut books = books(sku.clone(), self.now(), &answers)?;
         // Each statement sees what is there by then: what was archived in between is in the checkpoint.
         let archived = books.checkpoint.as_ref().map_or(0, Checkpoint::sequence);
         books.events.retain(|(sequence, _)| *sequence > archived);

@@ -393,7 +393,7 @@ pub(super) const INSERT_EVENTS: &str = "INSERT INTO events (sku, sequence, body)
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
 
 pub(super) const INSERT_REQUEST_KEYS: &str = "INSERT INTO request_keys (key, content, of_message, at)
-    SELECT key, content, of_message, $4::bigint
+    SELECT key, content, of_message, coalesce($4::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
     FROM unnest($1::text[], $2::bytea[], $3::boolean[]) u(key, content, of_message)";
 
 // Whose a hold is that is in force already, it stays.

@@ -6,10 +6,11 @@ use allocation_service_layer::ports::database::{KeyOf, StoreResult};
 use allocation_service_layer::ports::event_log::{EventLog, FeedEvent, FeedPage, Progress};
 use allocation_service_layer::ports::housekeeping::Housekeeping;
 use async_trait::async_trait;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Params};
 use time::OffsetDateTime;
 
 use super::{SqliteDatabase, all, store_error};
+use crate::FORGOTTEN_AT_ONCE;
 use crate::rows::{self, count, damaged, number};
 
 pub(super) fn millis(at: OffsetDateTime) -> i64 {
@@ -62,17 +63,14 @@ impl EventLog for SqliteDatabase {
         .await
     }
 
-    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()> {
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<bool> {
         let sink = sink.to_owned();
         self.note(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO sinks (name, position) VALUES (?1, ?2)
-                     ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
-                )
-                .and_then(|mut upsert| upsert.execute((sink, number(position))))
+            let known = connection
+                .prepare_cached("UPDATE sinks SET position = max(position, ?2) WHERE name = ?1")
+                .and_then(|mut update| update.execute((sink, number(position))))
                 .map_err(store_error)?;
-            Ok(())
+            Ok(known == 1)
         })
         .await
     }
@@ -156,20 +154,33 @@ impl EventLog for SqliteDatabase {
 impl Housekeeping for SqliteDatabase {
     async fn forget_keys(&self, of: KeyOf, age: Duration) -> StoreResult<u64> {
         let (of_message, oldest) = (of == KeyOf::Message, rows::micros(self.clock.now() - age));
-        self.write(move |connection| {
-            let sql = "DELETE FROM request_keys WHERE of_message = ?1 AND at < ?2";
-            let forgotten = connection.execute(sql, (of_message, oldest));
-            Ok(forgotten.map_err(store_error)? as u64)
-        })
-        .await
+        let sql = "DELETE FROM request_keys WHERE key IN (
+                       SELECT key FROM request_keys WHERE of_message = ?1 AND at < ?2 LIMIT ?3)";
+        self.forget_in_steps(sql, (of_message, oldest, FORGOTTEN_AT_ONCE)).await
     }
 
     async fn forget_holds(&self, age: Duration) -> StoreResult<u64> {
         let oldest = rows::micros(self.clock.now() - age);
-        self.write(move |connection| {
-            let forgotten = connection.execute("DELETE FROM holders WHERE until < ?1", [oldest]);
-            Ok(forgotten.map_err(store_error)? as u64)
-        })
-        .await
+        let sql = "DELETE FROM holders WHERE (sku, order_id, line) IN (
+                       SELECT sku, order_id, line FROM holders WHERE until < ?1 LIMIT ?2)";
+        self.forget_in_steps(sql, (oldest, FORGOTTEN_AT_ONCE)).await
+    }
+}
+
+impl SqliteDatabase {
+    /// Has a statement that forgets some carried out until there are no more, letting others write in between.
+    async fn forget_in_steps(
+        &self,
+        sql: &'static str,
+        params: impl Params + Copy + Send + 'static,
+    ) -> StoreResult<u64> {
+        let mut forgotten = 0;
+        loop {
+            let gone = self.write(move |connection| connection.execute(sql, params).map_err(store_error)).await?;
+            forgotten += gone as u64;
+            if gone < FORGOTTEN_AT_ONCE as usize {
+                return Ok(forgotten);
+            }
+        }
     }
 }

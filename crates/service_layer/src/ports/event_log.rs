@@ -50,8 +50,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// How far a sink has got; 0 for a new one.
     async fn progress(&self, sink: &str) -> StoreResult<u64>;
 
-    /// A sink has got as far as `position`.
-    async fn advance(&self, sink: &str, position: u64) -> StoreResult<()>;
+    /// A sink has got as far as `position`. `false`: there is no such sink, any more.
+    async fn advance(&self, sink: &str, position: u64) -> StoreResult<bool>;
 
     /// Every sink that there is a book of.
     async fn sinks(&self) -> StoreResult<Vec<Progress>>;

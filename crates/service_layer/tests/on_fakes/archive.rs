@@ -82,7 +82,7 @@ async fn it_stops_when_told_to() {
 #[tokio::test(start_paused = true)]
 async fn what_becomes_old_is_archived_now_and_again_and_what_holds_it_back_is_told() {
     let fixture = with_events(3).await;
-    fixture.store.advance("slow", 1).await.unwrap();
+    fixture.store.introduce("slow", 1).await.unwrap();
     let (archivist, stop) = (Arc::new(fixture.archivist()), CancellationToken::new());
     let metrics = archivist.metrics.clone();
     let day = Duration::from_hours(24);
@@ -110,7 +110,7 @@ async fn what_becomes_old_is_archived_now_and_again_and_what_holds_it_back_is_to
 #[tokio::test]
 async fn a_sink_that_is_new_begins_with_the_first_event_there_is_or_with_the_next() {
     let fixture = with_events(5).await;
-    fixture.store.advance("other", 2).await.unwrap();
+    fixture.store.introduce("other", 2).await.unwrap();
     fixture.archive().await;
     let log: Arc<dyn EventLog> = Arc::new(fixture.store.clone());
     for (begin, first) in [(Begin::WithFirst, 3), (Begin::WithNext, 7)] {

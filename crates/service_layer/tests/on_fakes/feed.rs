@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 struct CountedLog {
     last: AtomicUsize,
+    /// How many were archived.
+    archived: AtomicUsize,
     reads: AtomicUsize,
     looks: AtomicUsize,
 }
@@ -32,12 +34,13 @@ impl EventLog for CountedLog {
     async fn read(&self, after: u64, limit: usize) -> StoreResult<FeedPage> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let last = self.last.load(Ordering::SeqCst) as u64;
+        let kept_after = self.archived.load(Ordering::SeqCst) as u64;
         let event = |position| {
             let kind = if position % 1_000 == 0 { "low_stock" } else { "line_allocated" };
             let body = format!(r#"{{"id":"{position}","type":"allocation.{kind}.v1","subject":"A"}}"#);
             FeedEvent { position, body }
         };
-        Ok(FeedPage { kept_after: 0, events: (after + 1..=last).take(limit).map(event).collect() })
+        Ok(FeedPage { kept_after, events: (after.max(kept_after) + 1..=last).take(limit).map(event).collect() })
     }
 
     async fn last_position(&self) -> StoreResult<u64> {
@@ -49,8 +52,8 @@ impl EventLog for CountedLog {
         Ok(0)
     }
 
-    async fn advance(&self, _sink: &str, _position: u64) -> StoreResult<()> {
-        Ok(())
+    async fn advance(&self, _sink: &str, _position: u64) -> StoreResult<bool> {
+        Ok(true)
     }
 
     async fn sinks(&self) -> StoreResult<Vec<Progress>> {
@@ -131,6 +134,23 @@ async fn a_thousand_who_wait_cost_the_store_what_one_does() {
     let looks = log.looks.load(Ordering::SeqCst);
     pass(MINUTE).await;
     assert_eq!(log.looks.load(Ordering::SeqCst), looks);
+    stop.cancel();
+    watching.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_overtaken_by_archiving_is_told_so_from_memory_too() {
+    let (feed, log, stop) = feed(900);
+    let (_committed, told) = watch::channel(());
+    assert_eq!(feed.find(0, 100, &Filter::default()).await.unwrap().next, 100);
+    log.archived.store(500, Ordering::SeqCst);
+    let watching = tokio::spawn({
+        let feed = feed.clone();
+        async move { feed.watch(told).await }
+    });
+    let mut news = feed.news();
+    news.after(100).await;
+    assert_eq!(feed.find_news(100, 100, &Filter::default()).await.unwrap().kept_after, 500);
     stop.cancel();
     watching.await.unwrap();
 }

@@ -1,17 +1,20 @@
 //! The relay against fakes: what goes to brokers and by mail, and who sends it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use allocation_domain::Command;
 use allocation_service_layer::handlers::Verdict;
 use allocation_service_layer::metrics::Metrics;
-use allocation_service_layer::ports::event_log::EventLog;
+use allocation_service_layer::ports::event_log::{EventLog, FeedEvent};
+use allocation_service_layer::ports::event_publisher::{DeliveryError, EventPublisher};
 use allocation_service_layer::relay::{Relay, Sink};
 use allocation_testing::clock::ManualClock;
 use allocation_testing::contracts::Fixture;
 use allocation_testing::fakes::{FakeDatabase, FakeNotifications, FakePublisher};
 use allocation_testing::shorthand::{allocate, create_batch, declare_batch, message};
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 /// A fixture on which these commands were handled.
@@ -132,6 +135,40 @@ async fn a_broker_that_never_answers_delays_itself_only_and_is_let_go_with_the_l
     assert!(broker.published().is_empty());
     fixture.store.release("relay", "b").await.unwrap();
     allocation_testing::eventually("the lease again", async || (broker.published().len() == 2).then_some(())).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// A client of a broker with a defect.
+#[derive(Default)]
+struct Defective {
+    panicked: AtomicBool,
+    behind_it: FakePublisher,
+}
+
+#[async_trait]
+impl EventPublisher for Defective {
+    fn name(&self) -> &'static str {
+        self.behind_it.name()
+    }
+
+    async fn publish(&self, events: &[FeedEvent]) -> Result<(), DeliveryError> {
+        assert!(self.panicked.swap(true, Ordering::SeqCst), "a defect that shows once");
+        self.behind_it.publish(events).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_is_fed_again() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let broker = Arc::new(Defective::default());
+    let relay = relay(&fixture, "a", vec![Sink::Publisher(broker.clone())]);
+    let (bus, stop) = (fixture.bus(), CancellationToken::new());
+    let running = tokio::spawn({
+        let (committed, stop) = (bus.committed(), stop.clone());
+        async move { relay.run(committed, stop).await }
+    });
+    allocation_testing::eventually("the event", async || (broker.behind_it.published().len() == 1).then_some(())).await;
     stop.cancel();
     running.await.unwrap();
 }

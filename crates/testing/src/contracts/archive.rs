@@ -93,6 +93,7 @@ pub async fn the_books_balance_after_every_step_of_archiving<S: Store>(fixture: 
     let events = fixture.events().await.len() as u64;
     let told = async |of| product_told_by_events(&books(&fixture, of).await).expect("a log that can be true");
     let before = (told("A").await, told("OTHER").await);
+    fixture.store.introduce("slow", 0).await.expect("an introduction");
     for until in 1..events {
         // A sink that has seen so much lets so much be archived.
         fixture.store.advance("slow", until).await.expect("an advance");
@@ -152,8 +153,8 @@ pub async fn what_a_sink_has_not_seen_stays_in_the_log<S: Store>(fixture: Fixtur
     let at = fixture.clock.now();
     fixture.handle((0..10).map(|n| allocate(&format!("o{n}"), &[("A", 1), ("B", 1)]))).await;
     assert_eq!(fixture.events().await.len(), 22);
-    fixture.store.advance("quick", 22).await.expect("an advance");
-    fixture.store.advance("slow", 5).await.expect("an advance");
+    fixture.store.introduce("quick", 22).await.expect("an advance");
+    fixture.store.introduce("slow", 5).await.expect("an advance");
     let held_back = HeldBack { sink: "slow".into(), position: 6, at };
     assert_eq!(fixture.archive().await, Archived { events: 5, held_back: Some(held_back) });
     let page = EventLog::read(&fixture.store, 5, 100).await.expect("a page");
@@ -244,7 +245,7 @@ pub async fn a_ledger_begins_where_archiving_ended<S: Store>(fixture: Fixture<S>
     let (archived, whole) = read(None, 0).await;
     assert_eq!(archived, None);
     fixture.events().await;
-    fixture.store.advance("slow", 12).await.expect("an advance");
+    fixture.store.introduce("slow", 12).await.expect("an advance");
     assert_eq!(fixture.archive().await.events, 12);
     let (archived, rest) = read(None, 0).await;
     let archived = archived.expect("some of it was archived");

@@ -51,13 +51,18 @@ pub async fn the_feed_is_read_in_pages<S: Store>(fixture: Fixture<S>) {
     assert!(EventLog::read(&fixture.store, 10_000, 4).await.expect("a page").events.is_empty());
 }
 
-/// Progress never goes back.
+/// Progress never goes back, and who was forgotten does not come back by it.
 pub async fn a_sink_goes_on_where_it_was<S: Store>(fixture: Fixture<S>) {
     let store = &fixture.store;
     assert_eq!(store.progress("new").await.expect("progress"), 0);
-    store.advance("one", 5).await.expect("an advance");
-    store.advance("one", 3).await.expect("an advance");
-    store.advance("two", 1).await.expect("an advance");
+    for sink in ["one", "two", "gone"] {
+        assert!(store.introduce(sink, 0).await.expect("an introduction"));
+    }
+    assert!(store.forget("gone").await.expect("an answer"));
+    for (sink, position, known) in [("one", 5, true), ("one", 3, true), ("two", 1, true), ("gone", 4, false)] {
+        assert_eq!(store.advance(sink, position).await.expect("an advance"), known);
+    }
+    assert_eq!(store.sinks().await.expect("sinks").len(), 2);
     assert_eq!(store.progress("one").await.expect("progress"), 5);
     assert_eq!(store.progress("two").await.expect("progress"), 1);
 }

@@ -117,6 +117,12 @@ pub async fn a_message_about_a_known_product_acts_once<S: Store>(fixture: Fixtur
     // Another order under the same name was never asked for.
     bus.handle(named("o2")).await.expect("the store works").expect("as it is");
     assert_eq!(fixture.product("TABLE").await.available(), 3);
+    // And is remembered from then on.
+    let hour = std::time::Duration::from_hours(1);
+    let forgotten = async || fixture.store.forget_keys(KeyOf::Message, hour).await.expect("the store works");
+    assert_eq!(forgotten().await, 0);
+    fixture.clock.advance(2 * hour);
+    assert_eq!(forgotten().await, 1);
     fixture.assert_balanced().await;
 }
 

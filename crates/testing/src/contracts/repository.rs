@@ -1,8 +1,9 @@
 //! The repository: products in, the same products out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use allocation_domain::commands::{LineChange, ReturnTo, SetProduct, WhenShort};
+use allocation_domain::commands::{LineChange, ReturnTo, SetProduct, Unpick, WhenShort};
 use allocation_domain::product::SupplyChange;
 use allocation_domain::{
     Batch, BatchQuantity, Command, Level, LineState, Location, Locations, LowStock, Product, Quantity, Settings,
@@ -12,6 +13,8 @@ use allocation_service_layer::ports::clock::Clock;
 use allocation_service_layer::ports::database::{
     Change, DueBy, ProductChanges, ProductRepository, Selection, StoreError, Transaction, Units,
 };
+
+use futures_util::future::join;
 
 use super::{Fixture, Store};
 use crate::shorthand::{
@@ -507,6 +510,28 @@ pub async fn a_closed_batch_is_brought_by_name<S: Store>(fixture: Fixture<S>) {
     assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
     assert_eq!(fixture.product("TABLE").await.available(), 4);
     fixture.assert_balanced().await;
+}
+
+/// Whatever happens to them meanwhile: a line has its units in its row, or in rows of their own.
+pub async fn the_lines_of_an_order_are_read_as_of_one_moment<S: Store>(fixture: Fixture<S>) {
+    fixture.handle([create_batch("b", "TABLE", 10, None), allocate("o1", &[("TABLE", 10)])]).await;
+    let at_work = AtomicBool::new(true);
+    let picking = async {
+        for _ in 0..50 {
+            let unpick = Command::Unpick(Unpick { order_id: order("o1"), lines: Vec::new() });
+            for verdict in fixture.handle([pick("o1"), unpick]).await {
+                verdict.expect("it is allowed");
+            }
+        }
+        at_work.store(false, Ordering::Relaxed);
+    };
+    let reading = async {
+        while at_work.load(Ordering::Relaxed) {
+            let line = fixture.lines_of("o1").await.remove(0).line;
+            assert_eq!(line.parts.iter().map(|part| part.qty.units()).sum::<u64>(), 10, "{line:?}");
+        }
+    };
+    join(picking, reading).await;
 }
 
 /// For cancelling an order.

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use allocation_domain::commands::WhenShort;
+use allocation_domain::commands::{DeclareBatch, Precondition, WhenShort};
 use allocation_domain::product::{Decision, SupplyChange};
-use allocation_domain::{Event, Rejection};
+use allocation_domain::{Command, Event, Rejection};
 use allocation_service_layer::handlers::{CUT_STEP, LISTED, Reply};
+use allocation_service_layer::ports::database::StoreError;
+use allocation_service_layer::strand::Strand;
 use allocation_service_layer::unit_of_work::{UnitOfWork, Wanted};
 use futures_util::future::join_all;
 
 use super::{Fixture, Store};
 use crate::clock::CountingEntropy;
-use crate::shorthand::{allocate, change_quantity, create_batch, day, location, message, reference, sku, stock};
+use crate::shorthand::{
+    allocate, change_quantity, create_batch, day, declare_batch, location, message, reference, sku, stock,
+};
 
 async fn open<S: Store>(fixture: &Fixture<S>) -> UnitOfWork<S::Tx> {
     UnitOfWork::new(
@@ -76,7 +80,7 @@ pub async fn a_lock_is_waited_for_and_then_fresh_counters_are_read<S: Store>(fix
     let bus = fixture.bus();
     let second = tokio::spawn(async move { bus.handle(message(allocate("o2", &[("TABLE", 1)]))).await });
     let product = uow.product_mut(&sku("TABLE")).expect("the product");
-    let allocation_domain::Command::Allocate(order) = &first else { unreachable!() };
+    let Command::Allocate(order) = &first else { unreachable!() };
     let Decision::Accept(plan) = product.plan(order.lines(), WhenShort::Reject, None) else { panic!("no plan") };
     product.apply(plan);
     uow.gather();
@@ -119,14 +123,64 @@ pub async fn many_racing_on_many_products_never_deadlock_for_good<S: Store>(fixt
     fixture.assert_balanced().await;
 }
 
-/// More lines lose their place than one unit of work should hold.
-pub async fn a_large_cut_goes_on_in_steps_until_it_is_done<S: Store>(fixture: Fixture<S>) {
-    fixture.handle([create_batch("b", "TABLE", 100_000, None), create_batch("c", "TABLE", 10, Some(day(1)))]).await;
+/// Has more lines in a batch than lose their place in one unit of work, of two units each.
+async fn crowd<S: Store>(fixture: &Fixture<S>) -> usize {
+    fixture.handle([create_batch("b", "TABLE", 100_000, None)]).await;
     let lines = CUT_STEP + 200;
     let messages: Vec<_> = (0..lines).map(|n| message(allocate(&format!("o{n:05}"), &[("TABLE", 2)]))).collect();
     for some in messages.chunks(1_000) {
         fixture.bus().handle_batch(some).await;
     }
+    lines
+}
+
+/// Nor what comes right behind it, nor what was sent right behind it and is on its strand.
+pub async fn nothing_gets_in_front_of_the_rest_of_a_large_cut<S: Store>(fixture: Fixture<S>) {
+    crowd(&fixture).await;
+    let (cut, more) = (message(change_quantity("b", "TABLE", 0)), message(change_quantity("b", "TABLE", 50_000)));
+    let declared = async || {
+        let product = fixture.product("TABLE").await;
+        product.batch(&reference("b")).expect("it is open").declared.units()
+    };
+    let verdicts = fixture.bus().handle_batch(&[cut.clone(), more.clone()]).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Ok(Ok(_)))), "{verdicts:?}");
+    assert_eq!(declared().await, 50_000);
+
+    let (bus, strand) = (fixture.bus(), Strand::default());
+    let others = message(allocate("other", &[("TABLE", 1)]));
+    let (cut, more) = (cut.on_strand(strand.clone()), more.on_strand(strand));
+    let verdicts = bus.handle_once(&[cut.clone(), more.clone(), others]).await;
+    let [Ok(begun), Err(StoreError::Unavailable(_)), Ok(Ok(_) | Err(Rejection::Short(_)))] = &verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert!(more.must_wait());
+    let rest = cut.rest(begun).expect("it is not done");
+    assert!(!rest.must_wait());
+    bus.handle(rest).await.expect("the store works").expect("it is cut");
+    fixture.assert_balanced().await;
+}
+
+/// And is told so, if it was to change nothing but what it had seen.
+pub async fn a_large_cut_of_what_was_seen_ends_where_somebody_else_declares_something<S: Store>(fixture: Fixture<S>) {
+    crowd(&fixture).await;
+    let seen = fixture.product("TABLE").await.batch(&reference("b")).expect("it is open").revision;
+    let Command::DeclareBatch(cut) = declare_batch("b", "TABLE", 0, None) else { panic!("it is") };
+    let cut = DeclareBatch { precondition: Precondition::Revision(vec![seen]), ..cut };
+    let (bus, cut) = (fixture.bus(), message(Command::DeclareBatch(cut)));
+    let begun = bus.handle_once(std::slice::from_ref(&cut)).await.remove(0).expect("the store works");
+    let rest = cut.rest(&begun).expect("it is not done");
+    let other = bus.handle(message(change_quantity("b", "TABLE", 50_000))).await.expect("the store works");
+    assert!(other.is_ok(), "{other:?}");
+    let ended = bus.handle(rest).await.expect("the store works");
+    assert!(matches!(ended, Err(Rejection::PreconditionFailed { .. })), "{ended:?}");
+    assert_eq!(fixture.product("TABLE").await.batch(&reference("b")).expect("it is open").declared.units(), 50_000);
+    fixture.assert_balanced().await;
+}
+
+/// More lines lose their place than one unit of work should hold.
+pub async fn a_large_cut_goes_on_in_steps_until_it_is_done<S: Store>(fixture: Fixture<S>) {
+    let lines = crowd(&fixture).await;
+    fixture.handle([create_batch("c", "TABLE", 10, Some(day(1)))]).await;
     let verdict = fixture.bus().handle(message(change_quantity("b", "TABLE", 100))).await.expect("the store works");
     let Ok(Reply::Batch(reply)) = verdict else { panic!("{verdict:?}") };
     assert_eq!((reply.batch.qty, reply.batch.allocated, reply.batch.free), (100, 100, 0));
