@@ -50,7 +50,10 @@ pub(crate) enum What {
 
 /// Does it.
 pub(crate) async fn run(config: &Config, what: &What) -> Result<ExitCode, Failure> {
-    let store = Store::open_migrated(config).await?;
+    let store = match what {
+        What::Create { .. } => Store::open_migrated(config).await?,
+        _ => Store::open_known(config)?,
+    };
     let issuer = store.issuer();
     let now = store.ambient.clock.now();
     let end = |when: &Option<When>| when.map(|when| when.ahead_of(now)).transpose();

@@ -231,7 +231,7 @@ impl Config {
             trust: values.trust()?,
             certificate: values.certificate()?,
             origins: values.origins()?,
-            listen: values.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")?,
+            listen: values.parsed("LISTEN", LISTEN)?,
             access: match values.given("ACCESS") {
                 None => None,
                 Some("keys") => Some(Door::Credentials),
@@ -239,11 +239,7 @@ impl Config {
                 Some(_) => return Err(BadVariable::new("ACCESS", "must be keys or open")),
             },
             oidc: values.oidc()?,
-            api: {
-                let host = values.text("API_HOST");
-                let usual = if values.certificate()?.is_some() { 443 } else { 80 };
-                (host.to_owned(), if is_local(host) { 5005 } else { usual })
-            },
+            api: values.api()?,
             parts: Parts {
                 web: values.switch("WEB")?,
                 relay: values.switch("RELAY")?,
@@ -330,6 +326,9 @@ impl Config {
 /// What is given, by name.
 struct Values(BTreeMap<&'static str, String>);
 
+/// What is said of a `LISTEN` that can't be used.
+const LISTEN: &str = "must be an address and port such as 127.0.0.1:5005";
+
 impl Values {
     fn given(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -343,6 +342,23 @@ impl Values {
 
     fn parsed<T: FromStr>(&self, name: &str, must: &str) -> Result<T, BadVariable> {
         self.text(name).parse().map_err(|_| BadVariable::new(name, must))
+    }
+
+    /// Where `health` asks: where it was told to, else where `serve` listens.
+    fn api(&self) -> Result<(String, u16), BadVariable> {
+        let Some(given) = self.given("API_HOST") else {
+            let listen: SocketAddr = self.parsed("LISTEN", LISTEN)?;
+            let any = listen.ip().is_unspecified();
+            return Ok((if any { "localhost".to_owned() } else { listen.ip().to_string() }, listen.port()));
+        };
+        match given.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']')) {
+            Some((host, port)) => {
+                let bad = |_| BadVariable::new("API_HOST", "must be a host, or host:port");
+                Ok((host.trim_matches(['[', ']']).to_owned(), port.parse().map_err(bad)?))
+            }
+            None if is_local(given) => Ok((given.to_owned(), 5005)),
+            None => Ok((given.to_owned(), if self.certificate()?.is_some() { 443 } else { 80 })),
+        }
     }
 
     fn number<N: FromStr + PartialOrd + Display>(&self, name: &str, min: N, max: N) -> Result<N, BadVariable> {

@@ -12,7 +12,7 @@ use allocation_entrypoints::files::{BadFile, FileCommands, Kind};
 use allocation_service_layer::handlers::{Reply, Verdict};
 use allocation_service_layer::ports::database::Database;
 use allocation_service_layer::wire::Cause;
-use allocation_service_layer::{Message, MessageBus};
+use allocation_service_layer::{Message, MessageBus, message_bus};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Failure;
@@ -48,7 +48,7 @@ impl fmt::Display for Summary {
         }
         write!(
             f,
-            ", {refused} refused ({} out of stock, {} unknown SKU, {} conflicts), {} bad rows; {:.1} s",
+            ", {refused} refused ({} out of stock, {} unknown SKU, {} for other reasons), {} bad rows; {:.1} s",
             self.out_of_stock,
             self.unknown_sku,
             self.conflicts,
@@ -58,7 +58,26 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Imports a file; `-` is standard input. Refusals are counted, bad rows are reported on standard error with their line number.
+impl Summary {
+    fn count(&mut self, verdict: &Verdict) {
+        let counter = match verdict {
+            Ok(Reply::Batch(reply)) => match reply.declared {
+                Declared::New => &mut self.new,
+                Declared::Changed => &mut self.changed,
+                Declared::Same => &mut self.same,
+            },
+            Ok(Reply::Order(reply)) if reply.created => &mut self.new,
+            Ok(_) => &mut self.same,
+            Err(Rejection::Short(_)) => &mut self.out_of_stock,
+            Err(Rejection::UnknownSku(_)) => &mut self.unknown_sku,
+            Err(_) => &mut self.conflicts,
+        };
+        *counter += 1;
+    }
+}
+
+/// Imports a file; `-` is standard input. What is refused is counted, and named on standard error; so are bad rows, with their line number, and columns that
+/// are not read.
 pub(crate) async fn run<D: Database>(
     bus: &MessageBus<D>,
     ambient: &Ambient,
@@ -82,6 +101,7 @@ pub(crate) async fn run<D: Database>(
     };
     let mut import = Import {
         bus,
+        bar: bar.clone(),
         cause,
         waiting: Vec::with_capacity(TOGETHER),
         summary: Summary {
@@ -98,6 +118,11 @@ pub(crate) async fn run<D: Database>(
     };
     let commands =
         FileCommands::read(kind, bar.wrap_read(input)).map_err(|error| format!("{}: {error}", file.display()))?;
+    if !commands.ignored_columns().is_empty() {
+        bar.suspend(|| {
+            eprintln!("columns that mean nothing here are not read: {}", commands.ignored_columns().join(", "));
+        });
+    }
     for command in commands {
         match command {
             Ok(command) => import.push(command).await?,
@@ -131,6 +156,7 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
 
 struct Import<'a, D> {
     bus: &'a MessageBus<D>,
+    bar: ProgressBar,
     cause: Cause,
     waiting: Vec<Message>,
     summary: Summary,
@@ -143,27 +169,20 @@ impl<D: Database> Import<'_, D> {
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {
-        for verdict in self.bus.handle_batch(&self.waiting).await {
-            self.count(&verdict?);
+        let verdicts = self.bus.handle_batch(&self.waiting).await;
+        for (message, verdict) in self.waiting.iter().zip(verdicts) {
+            let verdict = verdict?;
+            if let Err(rejection) = &verdict {
+                let named = match &message.command {
+                    Command::Allocate(order) => format!("order {}", order.order_id()),
+                    Command::DeclareBatch(batch) => format!("batch {} of SKU {}", batch.reference, batch.sku),
+                    other => message_bus::name(other).to_owned(),
+                };
+                self.bar.suspend(|| eprintln!("{named}: {rejection}"));
+            }
+            self.summary.count(&verdict);
         }
         self.waiting.clear();
         Ok(())
-    }
-
-    fn count(&mut self, verdict: &Verdict) {
-        let summary = &mut self.summary;
-        let counter = match verdict {
-            Ok(Reply::Batch(reply)) => match reply.declared {
-                Declared::New => &mut summary.new,
-                Declared::Changed => &mut summary.changed,
-                Declared::Same => &mut summary.same,
-            },
-            Ok(Reply::Order(reply)) if reply.created => &mut summary.new,
-            Ok(_) => &mut summary.same,
-            Err(Rejection::Short(_)) => &mut summary.out_of_stock,
-            Err(Rejection::UnknownSku(_)) => &mut summary.unknown_sku,
-            Err(_) => &mut summary.conflicts,
-        };
-        *counter += 1;
     }
 }

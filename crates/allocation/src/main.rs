@@ -132,7 +132,7 @@ enum Events {
 
 #[derive(Subcommand)]
 enum Import {
-    /// Batches: columns `ref,sku,qty,eta`
+    /// Batches: columns `ref,sku,qty`, and `eta`, `expires_on`, `location` if there are any
     Batches {
         /// The file
         file: PathBuf,

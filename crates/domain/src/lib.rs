@@ -4,6 +4,8 @@
 //! stock, made of [`Batch`]es; an [`OrderLine`] asks for units of it; the product promises them from a batch, keeps the
 //! promise when supply changes, and says what happened as [`Event`]s. A [`Command`] is a job somebody wants done.
 //!
+//! What is decided how is numbered in `docs/rules.md`; "rule 10" anywhere in the code is the tenth of these.
+//!
 //! **What it may know.** Nothing outside itself: no I/O, no async, no serialisation, no clock. Two libraries are allowed, one for
 //! civil dates and one that writes `Error` implementations.
 //!

@@ -31,6 +31,9 @@ pub enum BadFile {
         /// All that are needed.
         needed: &'static [&'static str],
     },
+    /// It says something twice.
+    #[error("the file has two columns `{0}`")]
+    ColumnTwice(&'static str),
     /// A row that says nothing. Those after it may do.
     #[error("line {line}: {why}")]
     Row {
@@ -79,6 +82,11 @@ impl<R: Read> FileCommands<R> {
             Err(error) => return Err(bad(1, error)),
         };
         Ok(Self { kind, rows, columns, record: StringRecord::new(), order: None, ready: VecDeque::new(), ended: false })
+    }
+
+    /// Columns whose names mean nothing here. What they say is not read.
+    pub fn ignored_columns(&self) -> &[String] {
+        &self.columns.ignored
     }
 
     /// Reads one row.
@@ -168,7 +176,11 @@ impl OpenOrder {
 }
 
 /// Where the columns of a file are.
-struct Columns(Vec<Option<usize>>);
+struct Columns {
+    /// Of each that is known, in its place below.
+    places: Vec<Option<usize>>,
+    ignored: Vec<String>,
+}
 
 impl Columns {
     fn find(kind: Kind, heading: &StringRecord) -> Result<Self, BadFile> {
@@ -176,15 +188,22 @@ impl Columns {
             Kind::Batches => (&["ref", "sku", "qty"], &["eta", "expires_on", "location"]),
             Kind::Orders(_) => (&["order_id", "sku", "qty"], &[]),
         };
-        let place = |name: &&str| heading.iter().position(|column| column.trim_start_matches('\u{feff}') == *name);
+        let heading: Vec<String> =
+            heading.iter().map(|column| column.trim_start_matches('\u{feff}').to_ascii_lowercase()).collect();
+        let place = |name: &&str| heading.iter().position(|column| column == name);
         if let Some(missing) = needed.iter().find(|name| place(name).is_none()) {
             return Err(BadFile::NoColumn { missing, needed });
         }
-        Ok(Self(needed.iter().chain(optional).map(place).collect()))
+        let known = || needed.iter().chain(optional);
+        if let Some(twice) = known().find(|name| heading.iter().filter(|column| column == *name).count() > 1) {
+            return Err(BadFile::ColumnTwice(twice));
+        }
+        let ignored = heading.iter().filter(|column| !known().any(|name| column == name)).cloned().collect();
+        Ok(Self { places: known().map(place).collect(), ignored })
     }
 
     fn text<'r>(&self, record: &'r StringRecord, column: usize) -> &'r str {
-        self.0[column].and_then(|place| record.get(place)).unwrap_or_default()
+        self.places[column].and_then(|place| record.get(place)).unwrap_or_default()
     }
 
     fn number(&self, record: &StringRecord, column: usize) -> Said<u64> {
@@ -207,8 +226,8 @@ impl Columns {
             reference: BatchRef::new(self.text(record, 0)).map_err(|error| format!("ref {error}"))?,
             qty: BatchQuantity::new(self.number(record, 2)?).map_err(|error| format!("qty {error}"))?,
             // A file with the column says of every batch whether it has arrived, or expires.
-            eta: self.0[3].map(|_| eta),
-            expires_on: self.0[4].map(|_| expires_on),
+            eta: self.places[3].map(|_| eta),
+            expires_on: self.places[4].map(|_| expires_on),
             location: match self.text(record, 5) {
                 "" => None,
                 name => Some(Location::new(name).map_err(|error| format!("location {error}"))?),
@@ -249,6 +268,13 @@ mod tests {
     fn a_file_without_a_column_is_refused_as_a_whole() {
         let refused = FileCommands::read(Kind::Batches, "ref,qty\nb,1\n".as_bytes()).err().unwrap();
         assert_eq!(refused.to_string(), "the file has no column `sku`; it needs ref, sku, qty");
+    }
+
+    #[test]
+    fn a_column_that_means_nothing_is_named_and_one_that_is_there_twice_is_refused() {
+        let read = |heading: &'static str| FileCommands::read(Kind::Batches, heading.as_bytes());
+        assert_eq!(read("Ref,SKU,qty,ETA,expires,Colour\n").unwrap().ignored_columns(), ["expires", "colour"]);
+        assert_eq!(read("ref,sku,qty,eta,Eta\n").err().unwrap().to_string(), "the file has two columns `eta`");
     }
 
     #[test]

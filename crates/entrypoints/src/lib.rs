@@ -11,7 +11,7 @@
 //!   the same lines; `make openapi` rewrites `docs/openapi.json`.
 //! - *a message from outside*: a form in [`consumer`] that turns its body into a command.
 //! - *a file*: a [`files::Kind`] and how its rows become commands.
-//! - *a broker to consume from*: a file beside `consumer/redis.rs`.
+//! - *a broker to consume from*: a file beside `consumer/redis_streams.rs`.
 
 mod asked;
 pub mod asyncapi;

@@ -16,7 +16,7 @@
 //!
 //! **How to add…**
 //! - *a command*: an arm of [`Model::apply`], and of `named` beside it, which says what products it is about.
-//! - *a rule*: a method of `Stock`, in the words of the rule; its numbers are those of the rules' list.
+//! - *a rule*: a method of `Stock`, in the words of the rule; numbers are those of `docs/rules.md`.
 //! - *a kind of step*: a strategy in [`steps`]; when it needs others before it to have an effect, one that makes all of them.
 
 mod choosing;

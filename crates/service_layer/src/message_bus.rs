@@ -164,7 +164,7 @@ impl<D: Database> MessageBus<D> {
         let mut verdicts = Vec::with_capacity(messages.len());
         while verdicts.len() < messages.len() {
             let begun = self.handle_some(&messages[verdicts.len()..], Behind::All).await;
-            verdicts.extend(begun.into_iter().map_while(|verdict| verdict.transpose()));
+            verdicts.extend(begun.into_iter().map_while(Result::transpose));
             let last = verdicts.len() - 1;
             while let Ok(done) = &verdicts[last]
                 && let Some(rest) = messages[last].rest(done)

@@ -85,6 +85,10 @@ impl Relay {
         sinks: Vec<Sink>,
         holder: String,
     ) -> Self {
+        for sink in &sinks {
+            // A count that is there before there is anything to count: whoever watches it sees the first, and that there is none.
+            let _ = metrics.delivered.get_or_create(&SinkLabels { sink: sink.name() });
+        }
         Self { log, clock, metrics, sinks, holder, traces: Traces::default() }
     }
 

@@ -21,7 +21,7 @@ fn with_nothing_set_it_is_sqlite_without_broker_or_mail() {
     assert!(matches!(config.database, Database::Sqlite(file) if *file == *"allocation.db"));
     assert!(config.redis.is_none() && config.smtp.is_none());
     assert_eq!(config.listen.to_string(), "127.0.0.1:5005");
-    assert_eq!(config.api, ("localhost".to_owned(), 5005));
+    assert_eq!(config.api, ("127.0.0.1".to_owned(), 5005));
 }
 
 #[test]
@@ -115,8 +115,20 @@ fn a_certificate_has_its_key_and_a_port_of_its_own() {
     let pair = [("TLS_CERT_FILE", "chain.pem"), ("TLS_KEY_FILE", "key.pem")];
     assert_eq!(config(&pair[..1]).unwrap_err().variable, "TLS_KEY_FILE");
     assert_eq!(config(&pair[1..]).unwrap_err().variable, "TLS_CERT_FILE");
-    assert_eq!(config(&pair).unwrap().api, ("localhost".to_owned(), 5005));
+    assert_eq!(config(&pair).unwrap().api, ("127.0.0.1".to_owned(), 5005));
     assert_eq!(config(&[pair[0], pair[1], ("API_HOST", "api")]).unwrap().api, ("api".to_owned(), 443));
+}
+
+#[test]
+fn health_is_asked_where_the_service_listens_unless_it_is_said_where() {
+    let asked = |variables: &[(&str, &str)]| config(variables).map(|config| config.api);
+    for (listen, host) in [("127.0.0.1:5077", "127.0.0.1"), ("0.0.0.0:5077", "localhost"), ("[::1]:5077", "::1")] {
+        assert_eq!(asked(&[("LISTEN", listen), ("ACCESS", "keys")]).unwrap(), (host.to_owned(), 5077));
+    }
+    for (given, host, port) in [("localhost", "localhost", 5005), ("api:81", "api", 81), ("[::1]:81", "::1", 81)] {
+        assert_eq!(asked(&[("API_HOST", given)]).unwrap(), (host.to_owned(), port));
+    }
+    assert_eq!(asked(&[("API_HOST", "api:http")]).unwrap_err().variable, "API_HOST");
 }
 
 #[test]

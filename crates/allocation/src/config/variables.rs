@@ -162,8 +162,8 @@ pub(super) const VARIABLES: &[Variable] = &[
     ),
     plain(
         "API_HOST",
-        "localhost",
-        "Where clients find the API: port 5005 for localhost, else 80, or 443 with TLS_CERT_FILE",
+        "",
+        "Where `health` asks: HOST:PORT, or a host, which means port 5005 for localhost, else 80, or 443 with TLS_CERT_FILE; unset, where LISTEN says",
     ),
     plain("WEB", "on", "Whether `serve` serves the web API: on or off"),
     plain("RELAY", "on", "Whether `serve` relays events to broker, mail and webhooks: on or off"),

@@ -21,6 +21,14 @@ fn alerts_are_about_metrics_that_there_are() {
 }
 
 #[test]
+fn whoever_is_alerted_finds_where_to_look_first() {
+    let table = include_str!("../../../../docs/operations.md");
+    let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let silent: Vec<_> = alerts.filter(|alert| !table.contains(&format!("`{alert}`"))).collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
 fn whatever_tells_of_a_sink_or_a_source_has_an_alert() {
     let spoken_of = spoken_of();
     let kinds =

@@ -100,3 +100,16 @@ async fn health_says_whether_a_service_is_ready() {
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("host.invalid:80 is not ready"));
 }
+
+#[tokio::test]
+async fn what_only_looks_makes_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("there.db").display());
+    for arguments in [&["verify"][..], &["repair"], &["events", "sinks"], &["dead-letters", "list"], &["keys", "list"]]
+    {
+        let told = command(Path::new(PROGRAM), &[("DATABASE_URL", &url)], arguments).output().await.unwrap();
+        assert_eq!(told.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&told.stderr).contains("there is no database at"), "{told:?}");
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}

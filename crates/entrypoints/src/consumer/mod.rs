@@ -141,6 +141,10 @@ impl Consumer {
     /// Consumes from a source until told to stop, whenever this process has the right to.
     pub async fn run(&self, source: &dyn Source, stop: &CancellationToken) {
         let task = format!("consume:{}", source.name());
+        // Counts that are there before there is anything to count: whoever watches them sees the first, and that there is none.
+        for counter in [&self.metrics.consumed, &self.metrics.dead_letters] {
+            let _ = counter.get_or_create(&SourceLabels { source: source.name() });
+        }
         while !stop.is_cancelled() {
             let pause = match self.log.lease(&task, &self.holder, LEASE).await {
                 Ok(true) => {
