@@ -17,6 +17,8 @@ RULES = [
     r"^hold_seconds: can't be combined with when_short backorder",
     r"restocked: (has no meaning without low_stock|must be more than low_stock)$",
     r"^qty: must be a whole number from 1 to 1000000000$",
+    # Lines of one key are added up, and can't have two sets of terms.
+    r"^lines: the lines for .* with the same `line` differ in more than quantity$",
     # Locations in order of preference.
     r"locations: must be 1 to 64 locations, each once$",
     r"^limit: is for pages, and CSV has none$",
