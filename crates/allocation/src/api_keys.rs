@@ -52,7 +52,7 @@ pub(crate) enum What {
 pub(crate) async fn run(config: &Config, what: &What) -> Result<ExitCode, Failure> {
     let store = match what {
         What::Create { .. } => Store::open_migrated(config).await?,
-        _ => Store::open_known(config)?,
+        _ => Store::open_known(config).await?,
     };
     let issuer = store.issuer();
     let now = store.ambient.clock.now();

@@ -15,12 +15,12 @@ use crate::config::Config;
 
 /// Says where the tables differ from what the event log tells.
 pub(crate) async fn verify(config: &Config) -> Result<ExitCode, Failure> {
-    Ok(told(&check(&Store::open_known(config)?).await?))
+    Ok(told(&check(&Store::open_known(config).await?).await?))
 }
 
 /// The same; then, if told to, mends the tables product by product, and checks again.
 pub(crate) async fn repair(config: &Config, apply: bool) -> Result<ExitCode, Failure> {
-    let store = Store::open_known(config)?;
+    let store = Store::open_known(config).await?;
     let findings = check(&store).await?;
     show(&findings);
     if findings.balanced() {

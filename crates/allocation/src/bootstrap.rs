@@ -85,14 +85,16 @@ impl Store {
         Self::open_at(config, &config.database)
     }
 
-    /// The same for a command that would find nothing in a new one: a file that is not there is not made.
-    pub(crate) fn open_known(config: &Config) -> Result<Self, Failure> {
-        match &config.database {
-            Database::Sqlite(file) if !file.exists() => {
-                Err(format!("there is no database at {}; DATABASE_URL says where it is", file.display()).into())
-            }
-            _ => Self::open(config),
+    /// The same for a command that would find nothing in a new one: a file that is not there is not made, nor is a schema.
+    pub(crate) async fn open_known(config: &Config) -> Result<Self, Failure> {
+        if let Database::Sqlite(file) = &config.database
+            && !file.exists()
+        {
+            return Err(format!("there is no database at {}; DATABASE_URL says where it is", file.display()).into());
         }
+        let store = Self::open(config)?;
+        store.reader().ready().await?;
+        Ok(store)
     }
 
     /// Opens another one in its stead.

@@ -231,7 +231,7 @@ impl Config {
             trust: values.trust()?,
             certificate: values.certificate()?,
             origins: values.origins()?,
-            listen: values.parsed("LISTEN", LISTEN)?,
+            listen: values.listen()?,
             access: match values.given("ACCESS") {
                 None => None,
                 Some("keys") => Some(Door::Credentials),
@@ -326,9 +326,6 @@ impl Config {
 /// What is given, by name.
 struct Values(BTreeMap<&'static str, String>);
 
-/// What is said of a `LISTEN` that can't be used.
-const LISTEN: &str = "must be an address and port such as 127.0.0.1:5005";
-
 impl Values {
     fn given(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -344,10 +341,14 @@ impl Values {
         self.text(name).parse().map_err(|_| BadVariable::new(name, must))
     }
 
+    fn listen(&self) -> Result<SocketAddr, BadVariable> {
+        self.parsed("LISTEN", "must be an address and port such as 127.0.0.1:5005")
+    }
+
     /// Where `health` asks: where it was told to, else where `serve` listens.
     fn api(&self) -> Result<(String, u16), BadVariable> {
         let Some(given) = self.given("API_HOST") else {
-            let listen: SocketAddr = self.parsed("LISTEN", LISTEN)?;
+            let listen = self.listen()?;
             let any = listen.ip().is_unspecified();
             return Ok((if any { "localhost".to_owned() } else { listen.ip().to_string() }, listen.port()));
         };

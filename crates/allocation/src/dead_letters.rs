@@ -46,8 +46,7 @@ pub(crate) struct Which {
 
 /// Does it. Exit status 1: one was not there, or could still not be used.
 pub(crate) async fn run(config: &Config, what: &What) -> Result<ExitCode, Failure> {
-    let store = Store::open_known(config)?;
-    store.reader().ready().await?;
+    let store = Store::open_known(config).await?;
     let letters = store.dead_letters();
     match what {
         What::List => {

@@ -6,8 +6,7 @@ use crate::config::Config;
 
 /// Lists every sink with how far it is.
 pub(crate) async fn show(config: &Config) -> Result<(), Failure> {
-    let store = Store::open_known(config)?;
-    store.reader().ready().await?;
+    let store = Store::open_known(config).await?;
     let log = store.log();
     let last = log.last_position().await?;
     for sink in log.sinks().await? {
@@ -18,8 +17,7 @@ pub(crate) async fn show(config: &Config) -> Result<(), Failure> {
 
 /// Forgets one. Should it come back, it is new.
 pub(crate) async fn forget(config: &Config, sink: &str) -> Result<(), Failure> {
-    let store = Store::open_known(config)?;
-    store.reader().ready().await?;
+    let store = Store::open_known(config).await?;
     if store.webhooks().hooks().await?.iter().any(|hook| hook.id.sink() == sink) {
         return Err(format!("{sink} is a webhook: remove it with DELETE /v1/webhooks/{{id}}").into());
     }

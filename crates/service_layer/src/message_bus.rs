@@ -84,7 +84,7 @@ impl Message {
     /// Has those behind it wait that must not overtake it, if it is not done.
     fn keep_back_until_done(&self, verdict: &Verdict) {
         if let Some(strand) = &self.strand
-            && self.rest(verdict).is_some()
+            && !is_done(verdict)
         {
             strand.tear();
         }
@@ -191,32 +191,28 @@ impl<D: Database> MessageBus<D> {
         }
         let started = self.clock.monotonic();
         let verdicts: Vec<StoreResult<Option<Verdict>>> = match self.attempt(messages, behind).await {
-            Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
+            Ok(verdicts) => {
+                for (message, verdict) in messages.iter().zip(&verdicts) {
+                    verdict.iter().for_each(|verdict| message.keep_back_until_done(verdict));
+                }
+                verdicts.into_iter().map(Ok).collect()
+            }
             // A bad one must not take the others with it.
             Err(StoreError::Failed(_)) if messages.len() > 1 => {
                 let mut verdicts = Vec::with_capacity(messages.len());
                 let mut held_up = false;
                 for message in messages {
-                    if held_up {
-                        verdicts.push(Ok(None));
-                        continue;
-                    }
-                    let verdict = self.by_itself(message).await;
-                    if let Ok(verdict) = &verdict {
+                    let verdict = if held_up { Ok(None) } else { self.by_itself(message).await.map(Some) };
+                    if let Ok(Some(verdict)) = &verdict {
                         message.keep_back_until_done(verdict);
-                        held_up = behind == Behind::All && message.rest(verdict).is_some();
+                        held_up = behind == Behind::All && !is_done(verdict);
                     }
-                    verdicts.push(verdict.map(Some));
+                    verdicts.push(verdict);
                 }
                 verdicts
             }
             Err(error) => messages.iter().map(|message| Err(failed(message, error.clone()))).collect(),
         };
-        for (message, verdict) in messages.iter().zip(&verdicts) {
-            if let Ok(Some(verdict)) = verdict {
-                message.keep_back_until_done(verdict);
-            }
-        }
         #[expect(clippy::cast_precision_loss, reason = "a count of commands")]
         self.metrics.batch_size.observe(messages.len() as f64);
         self.metrics.unit_of_work_seconds.observe(self.clock.monotonic().saturating_sub(started).as_secs_f64());
@@ -382,7 +378,7 @@ async fn handle_in<T: Transaction>(
         if settle(uow).await? {
             handlers::refresh(&mut verdict, uow);
         }
-        if message.rest(&verdict).is_some() {
+        if !is_done(&verdict) {
             unfinished.push(message);
         }
         verdicts.push(Some(verdict));
@@ -390,6 +386,12 @@ async fn handle_in<T: Transaction>(
     Ok(verdicts)
 }
 
+/// Whether a command needs no further unit of work.
+fn is_done(verdict: &Verdict) -> bool {
+    !matches!(verdict, Ok(Reply::Batch(BatchReply { unfinished: Some(_), .. })))
+}
+
+/// Why a command behind another was not begun.
 fn must_wait() -> StoreError {
     StoreError::Unavailable("a command before it has failed or is not done".into())
 }
@@ -445,7 +447,7 @@ async fn once<T: Transaction>(message: &Message, uow: &mut UnitOfWork<T>) -> Sto
     }
     let verdict = dispatch(message, uow).await?;
     // Of a command that needs several units of work, the last remembers it: whoever dies between them begins again.
-    if verdict.is_ok() && message.rest(&verdict).is_none() {
+    if verdict.is_ok() && is_done(&verdict) {
         uow.remember_key(key.clone());
     }
     Ok(verdict)

@@ -132,10 +132,13 @@ impl Relay {
         tasks.spawn(async move { relay.number(committed, &numbered, &token).await });
         loop {
             tokio::select! {
+                // Told to stop, parts end too: that comes first.
+                biased;
                 () = stop.cancelled() => break,
                 // Nobody has told it to: it has panicked, and another try, here or in another copy, begins with all of them.
                 _ = tasks.join_next() => {
                     tracing::error!("a part of the relay has ended by itself; it begins anew");
+                    lost.cancel();
                     break;
                 }
                 () = tokio::time::sleep(LEASE / 3) => {}

@@ -34,16 +34,26 @@ const NUMBER: &str = "WITH taken AS (
 )
 SELECT count(*) FROM taken";
 
+/// The position before the oldest event that is kept.
+macro_rules! kept_after {
+    () => {
+        "SELECT last_position - (last_sequence - first_sequence) - 1 FROM feed ORDER BY last_position LIMIT 1"
+    };
+}
+
 /// The events of a page, each with the position after which events are kept: what is archived meanwhile is in both or in neither.
-const READ: &str = "SELECT f.last_position - (f.last_sequence - e.sequence) AS position, e.body,
-    (SELECT last_position - (last_sequence - first_sequence) - 1 FROM feed ORDER BY last_position LIMIT 1)
+const READ: &str = concat!(
+    "SELECT f.last_position - (f.last_sequence - e.sequence) AS position, e.body, (",
+    kept_after!(),
+    ")
 FROM (SELECT * FROM feed WHERE last_position > $1 ORDER BY last_position LIMIT $2) f
 CROSS JOIN LATERAL (
     SELECT sequence, body FROM events
     WHERE sku = f.sku AND sequence BETWEEN f.first_sequence AND f.last_sequence
       AND sequence > f.last_sequence - (f.last_position - $1)
     ORDER BY sequence) e
-ORDER BY f.last_position, e.sequence LIMIT $2";
+ORDER BY f.last_position, e.sequence LIMIT $2"
+);
 
 #[async_trait]
 impl EventLog for PostgresDatabase {
@@ -69,9 +79,7 @@ impl EventLog for PostgresDatabase {
         let kept_after = if let Some(kept_after) = kept_after.first() {
             *kept_after
         } else {
-            let sql = "SELECT last_position - (last_sequence - first_sequence) - 1
-                       FROM feed ORDER BY last_position LIMIT 1";
-            self.all(sql, &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0)
+            self.all(kept_after!(), &[], |row| count(get(row, 0)?)).await?.pop().unwrap_or(0)
         };
         Ok(FeedPage { kept_after, events })
     }

@@ -118,14 +118,12 @@ impl PostgresTransaction {
 
     /// Carries out statements without parameters.
     pub(super) async fn script(&mut self, sql: &str) -> StoreResult<()> {
-        self.pipeline(Vec::new(), false).await?;
-        self.connection()?.script(sql).await.map_err(store_error)
+        self.begun().await?.script(sql).await.map_err(store_error)
     }
 
     /// The same; `false`: others have what it has to lock, for longer than `lock_timeout`, and the transaction is over.
     pub(super) async fn script_unless_locked(&mut self, sql: &str) -> StoreResult<bool> {
-        self.pipeline(Vec::new(), false).await?;
-        match self.connection()?.script(sql).await {
+        match self.begun().await?.script(sql).await {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
             done => done.map(|()| true).map_err(store_error),
         }

@@ -75,7 +75,7 @@ fn is_json(content_type: Option<&str>) -> bool {
     media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
 }
 
-/// The parameters of the path. A path that is not UTF-8 once decoded names nothing we know.
+/// The parameters of the path. One that is not UTF-8 once decoded is refused as malformed.
 impl<S: Send + Sync> FromRequestParts<S> for Names {
     type Rejection = Problem;
 

@@ -142,7 +142,7 @@ impl WebState {
 #[openapi(
     info(
         title = "allocation",
-        description = "Decides which stock fulfils which order, and keeps the promise.\n\nEverything that is not a \
+        description = "Decides which stock fulfils which order, and keeps the promise.\n\nUnder `/v1`, whatever is not a \
             success is `application/problem+json` (RFC 9457) with a `type` of its own for each kind.\n\nEvery answer names its \
             request in `X-Request-Id`: as the caller did in the same header, or else by a name of its own. Events and log carry it.\n\nA query \
             parameter that is empty counts as not given; one that is not known is refused.",

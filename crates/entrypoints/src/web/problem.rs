@@ -1,4 +1,4 @@
-//! Everything that is not a success, as `application/problem+json` (RFC 9457).
+//! Whatever is not a success under `/v1`, as `application/problem+json` (RFC 9457).
 
 use std::fmt;
 
