@@ -193,7 +193,9 @@ impl<D: Database> MessageBus<D> {
         let verdicts: Vec<StoreResult<Option<Verdict>>> = match self.attempt(messages, behind).await {
             Ok(verdicts) => {
                 for (message, verdict) in messages.iter().zip(&verdicts) {
-                    verdict.iter().for_each(|verdict| message.keep_back_until_done(verdict));
+                    if let Some(verdict) = verdict {
+                        message.keep_back_until_done(verdict);
+                    }
                 }
                 verdicts.into_iter().map(Ok).collect()
             }
