@@ -205,7 +205,7 @@ impl Config {
         let values = Values(given);
         Ok(Self {
             database: values.database()?,
-            pool: values.number("DB_CONNECTIONS", 1, 1_000)?,
+            pool: values.number("DB_CONNECTIONS", 2, 1_000)?,
             lock_skus: values.number("DB_LOCK_SKUS", 1, 100_000)?,
             statements: if values.switch("DB_PREPARED")? { Statements::Prepared } else { Statements::Unnamed },
             migrate: values.switch("MIGRATE")?,

@@ -4,16 +4,19 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_domain::product::Declared;
 use allocation_domain::{Command, Rejection};
 use allocation_entrypoints::files::{BadFile, FileCommands, Kind};
 use allocation_service_layer::handlers::{Reply, Verdict};
-use allocation_service_layer::ports::database::Database;
+use allocation_service_layer::message_bus::Ahead;
+use allocation_service_layer::ports::database::{Database, StoreResult};
 use allocation_service_layer::wire::Cause;
 use allocation_service_layer::{Message, MessageBus, message_bus};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::bootstrap::Ambient;
@@ -79,7 +82,7 @@ impl Summary {
 /// Imports a file; `-` is standard input. What is refused is counted, and named on standard error; so are bad rows, with their line number, and columns that
 /// are not read.
 pub(crate) async fn run<D: Database>(
-    bus: &MessageBus<D>,
+    bus: MessageBus<D>,
     ambient: &Ambient,
     kind: Kind,
     file: &Path,
@@ -100,10 +103,11 @@ pub(crate) async fn run<D: Database>(
         traceparent: None,
     };
     let mut import = Import {
-        bus,
+        bus: Arc::new(bus),
         bar: bar.clone(),
         cause,
         waiting: Vec::with_capacity(TOGETHER),
+        under_way: None,
         summary: Summary {
             kind,
             new: 0,
@@ -134,6 +138,7 @@ pub(crate) async fn run<D: Database>(
         }
     }
     import.flush().await?;
+    import.end_what_is_under_way().await?;
     bar.finish_and_clear();
     import.summary.took = ambient.clock.monotonic().saturating_sub(started);
     Ok(import.summary)
@@ -154,23 +159,58 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
     }
 }
 
-struct Import<'a, D> {
-    bus: &'a MessageBus<D>,
+struct Import<D> {
+    bus: Arc<MessageBus<D>>,
     bar: ProgressBar,
     cause: Cause,
     waiting: Vec<Message>,
+    under_way: Option<UnderWay>,
     summary: Summary,
 }
 
-impl<D: Database> Import<'_, D> {
+/// Commands that are being handled while more of the file is read.
+struct UnderWay {
+    handled: JoinHandle<(Vec<Message>, Vec<StoreResult<Verdict>>)>,
+    /// Whether what follows can be decided meanwhile.
+    built_on: bool,
+}
+
+impl<D: Database> Import<D> {
     async fn push(&mut self, command: Command) -> Result<(), Failure> {
         self.waiting.push(Message::new(command, self.cause.clone()));
         if self.waiting.len() >= TOGETHER { self.flush().await } else { Ok(()) }
     }
 
+    /// Has what waits handled, after what is under way. It is decided before that has ended, if it can be: this saves most of the time that deciding takes.
     async fn flush(&mut self) -> Result<(), Failure> {
-        let verdicts = self.bus.handle_batch(&self.waiting).await;
-        for (message, verdict) in self.waiting.iter().zip(verdicts) {
+        if self.under_way.as_ref().is_some_and(|before| !before.built_on) {
+            self.end_what_is_under_way().await?;
+        }
+        let messages = std::mem::replace(&mut self.waiting, Vec::with_capacity(TOGETHER));
+        let mut ahead = match self.bus.decide_ahead(None, &messages) {
+            Some(decided) => Ahead::Decided(Box::new(decided)),
+            None => Ahead::InVain,
+        };
+        self.end_what_is_under_way().await?;
+        let built_on = if let Ahead::Decided(decided) = &mut ahead {
+            self.bus.build_on(decided);
+            true
+        } else {
+            false
+        };
+        let bus = self.bus.clone();
+        let handled = tokio::spawn(async move {
+            let verdicts = bus.handle_batch_ahead(&messages, ahead).await;
+            (messages, verdicts)
+        });
+        self.under_way = Some(UnderWay { handled, built_on });
+        Ok(())
+    }
+
+    async fn end_what_is_under_way(&mut self) -> Result<(), Failure> {
+        let Some(UnderWay { handled, .. }) = self.under_way.take() else { return Ok(()) };
+        let (messages, verdicts) = handled.await?;
+        for (message, verdict) in messages.iter().zip(verdicts) {
             let verdict = verdict?;
             if let Err(rejection) = &verdict {
                 let named = match &message.command {
@@ -182,7 +222,6 @@ impl<D: Database> Import<'_, D> {
             }
             self.summary.count(&verdict);
         }
-        self.waiting.clear();
         Ok(())
     }
 }

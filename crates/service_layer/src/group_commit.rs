@@ -3,16 +3,17 @@
 //! No timer makes anybody wait: while one batch commits, the next forms of whatever has come meanwhile. The lane owns the
 //! transaction, so a caller that goes away cancels nothing half way.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use allocation_domain::Command;
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, Verdict};
-use crate::message_bus::{self, Message, MessageBus};
+use crate::message_bus::{self, Ahead, Decided, Message, MessageBus};
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::database::{Database, StoreError, StoreResult};
@@ -76,147 +77,334 @@ pub trait Commands: Send + Sync + 'static {
     }
 }
 
+type Answer = oneshot::Sender<Result<Verdict, HandlerError>>;
+
+/// How many of those that wait are decided by whoever comes, its own command included: more than one, or those that were late would stay so.
+const DECIDED_BY_ONE: usize = 4;
+
 struct Job {
     message: Message,
-    /// Since when it waits, unless its caller has all the time in the world.
+    caller: Caller,
+}
+
+/// Who waits for an answer.
+struct Caller {
+    /// Since when, unless it has all the time in the world.
     since: Option<Duration>,
-    answer: oneshot::Sender<Result<Verdict, HandlerError>>,
+    answer: Answer,
+    span: Option<Box<dyn Span>>,
+}
+
+/// Commands for one unit of work.
+struct Together<T> {
+    messages: Vec<Message>,
+    callers: Vec<Caller>,
+    ahead: Ahead<T>,
+}
+
+impl<T> Default for Together<T> {
+    fn default() -> Self {
+        Self { messages: Vec::new(), callers: Vec::new(), ahead: Ahead::NotTried }
+    }
+}
+
+impl<T> Together<T> {
+    fn add(&mut self, job: Job) {
+        self.messages.push(job.message);
+        self.callers.push(job.caller);
+    }
+
+    /// Turns away those of which `reason` says why, and with them what was decided of all.
+    fn turn_away(&mut self, reason: impl Fn(&Message, &Caller) -> Option<HandlerError>) {
+        self.ahead = Ahead::NotTried;
+        let all = std::mem::take(&mut self.messages).into_iter().zip(std::mem::take(&mut self.callers));
+        for (message, caller) in all {
+            match reason(&message, &caller) {
+                Some(reason) => drop(caller.answer.send(Err(reason))),
+                None => self.add(Job { message, caller }),
+            }
+        }
+    }
+}
+
+/// What waits for a lane.
+struct Queue<D: Database> {
+    bus: Arc<MessageBus<D>>,
+    batch: usize,
+    waiting: Mutex<Waiting<D::Tx>>,
+    /// Tells a lane that has nothing to do.
+    arrived: Notify,
+    /// A permit for each command that may still come.
+    room: Arc<Semaphore>,
+}
+
+struct Waiting<T> {
+    /// What is handled next.
+    next: Together<T>,
+    /// What has no place in it.
+    behind: VecDeque<Job>,
+    lane: At,
+    /// Whether nothing more comes in.
+    closed: bool,
+}
+
+/// What a lane is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Nothing, and somebody has to wake it.
+    Rest,
+    /// Work that others can build on: what comes next can be decided now.
+    Known,
+    /// Work of which nobody knows what it will leave.
+    Unknown,
+    /// It has gone.
+    End,
+}
+
+/// The side of a queue that is open to commands, of whatever store.
+trait AnyQueue: Send + Sync {
+    fn put(&self, job: Job);
+    fn close(&self);
+}
+
+impl<D: Database> Queue<D> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<D::Tx>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides up to so many of those that are not decided yet, unless one before could not be.
+    fn decide(&self, next: &mut Together<D::Tx>, most: usize) {
+        let decided = match std::mem::take(&mut next.ahead) {
+            Ahead::InVain => return next.ahead = Ahead::InVain,
+            Ahead::NotTried => None,
+            Ahead::Decided(decided) => Some(*decided),
+        };
+        let known = decided.as_ref().map_or(0, Decided::commands);
+        let until = next.messages.len().min(known.saturating_add(most));
+        next.ahead = match self.bus.decide_ahead(decided, &next.messages[known..until]) {
+            Some(decided) => Ahead::Decided(Box::new(decided)),
+            None => Ahead::InVain,
+        };
+    }
+}
+
+impl<D: Database> AnyQueue for Queue<D> {
+    /// Whoever puts a command there decides it as well, if that can be done: saves waking another task for it.
+    fn put(&self, job: Job) {
+        let mut waiting = self.lock();
+        if waiting.lane == At::End {
+            return;
+        }
+        let Waiting { next, behind, .. } = &mut *waiting;
+        if next.messages.len() < self.batch {
+            next.add(job);
+        } else {
+            behind.push_back(job);
+        }
+        if waiting.lane != At::Unknown {
+            self.decide(&mut waiting.next, DECIDED_BY_ONE);
+        }
+        if waiting.lane == At::Rest {
+            waiting.lane = At::Known;
+            self.arrived.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
 }
 
 /// Takes what waits, and has it handled together. Runs until every [`LaneHandle`] is gone and the queue is empty.
-pub struct Lane<D> {
-    bus: Arc<MessageBus<D>>,
+pub struct Lane<D: Database> {
+    queue: Arc<Queue<D>>,
     limits: Limits,
-    inbox: mpsc::Receiver<Job>,
-    traces: Traces,
 }
 
 /// Puts commands into a lane's queue.
 #[derive(Clone)]
 pub struct LaneHandle {
-    queue: mpsc::Sender<Job>,
+    door: Arc<Door>,
+    room: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    traces: Traces,
+}
+
+/// Closes the queue when the last handle is gone.
+struct Door(Arc<dyn AnyQueue>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl<D: Database> Lane<D> {
     /// A lane, and the handle to its queue.
     pub fn new(bus: Arc<MessageBus<D>>, limits: Limits) -> (Self, LaneHandle) {
-        let (queue, inbox) = mpsc::channel(limits.waiting);
-        let handle = LaneHandle { queue, clock: bus.clock().clone(), metrics: bus.metrics().clone() };
-        (Self { bus, limits, inbox, traces: Traces::default() }, handle)
+        Self::with_traces(bus, limits, Traces::default())
     }
 
     /// The same with traces of what it does.
-    #[must_use]
-    pub fn with_traces(self, traces: Traces) -> Self {
-        Self { traces, ..self }
+    pub fn with_traces(bus: Arc<MessageBus<D>>, limits: Limits, traces: Traces) -> (Self, LaneHandle) {
+        let (clock, metrics) = (bus.clock().clone(), bus.metrics().clone());
+        let room = Arc::new(Semaphore::new(limits.waiting));
+        let waiting = Waiting { next: Together::default(), behind: VecDeque::new(), lane: At::Known, closed: false };
+        let queue = Arc::new(Queue {
+            bus,
+            batch: limits.batch,
+            waiting: Mutex::new(waiting),
+            arrived: Notify::new(),
+            room: room.clone(),
+        });
+        let handle = LaneHandle { door: Arc::new(Door(queue.clone())), room, clock, metrics, traces };
+        (Self { queue, limits }, handle)
     }
 
     /// Works until nobody can send any more.
-    pub async fn run(mut self) {
-        let mut jobs = Vec::with_capacity(self.limits.batch);
-        while self.inbox.recv_many(&mut jobs, self.limits.batch).await > 0 {
-            let metrics = self.bus.metrics();
-            metrics.waiting.dec_by(jobs.len().try_into().unwrap_or(i64::MAX));
-            let now = self.bus.clock().monotonic();
-            // The one that has waited longest: to look at each would cost more than it tells.
-            if let Some(since) = jobs.iter().find_map(|job: &Job| job.since) {
-                metrics.wait_seconds.observe(now.saturating_sub(since).as_secs_f64());
+    pub async fn run(self) {
+        while let Some(mut next) = self.take().await {
+            self.turn_away(&mut next);
+            self.queue.decide(&mut next, usize::MAX);
+            if let Ahead::Decided(decided) = &mut next.ahead {
+                self.queue.bus.build_on(decided);
+                self.queue.lock().lane = At::Known;
             }
-            let (mut messages, answers): (Vec<Message>, Vec<_>) = jobs
-                .drain(..)
-                .filter_map(|job: Job| {
-                    if job.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age) {
-                        metrics.overloaded.inc();
-                        let _ = job.answer.send(Err(HandlerError::Overloaded));
-                        return None;
-                    }
-                    if job.message.must_wait() {
-                        let _ = job.answer.send(Err(HandlerError::Overtaking));
-                        return None;
-                    }
-                    Some((job.message, job.answer))
-                })
-                .unzip();
-            let spans = self.begin_spans(&mut messages);
-            let verdicts = self.bus.handle_once(&messages).await;
-            end_spans(spans, &verdicts);
+            let verdicts = self.queue.bus.handle_once(&next.messages, next.ahead).await;
             Failpoint::VerdictsReached.pass();
-            for (answer, verdict) in answers.into_iter().zip(verdicts) {
+            let together = next.messages.len() as u64;
+            for (caller, verdict) in next.callers.into_iter().zip(verdicts) {
+                if let Some(span) = caller.span {
+                    end_span(span, together, &verdict);
+                }
                 // Nobody may be waiting any more; what was done stays done.
-                let _ = answer.send(verdict.map_err(HandlerError::from));
+                let _ = caller.answer.send(verdict.map_err(HandlerError::from));
             }
         }
     }
-}
 
-/// A command's place in its unit of work, and its span.
-type Traced = (usize, Box<dyn Span>);
-
-impl<D: Database> Lane<D> {
-    /// Begins a span for each command that is in a trace: of the unit of work that they share. Its events follow from that.
-    fn begin_spans(&self, messages: &mut [Message]) -> Vec<Traced> {
-        let mut spans = Vec::new();
-        if !self.traces.are_kept() {
-            return spans;
-        }
-        let together = messages.len() as u64;
-        for (nth, message) in messages.iter_mut().enumerate() {
-            let parent = message.cause.traceparent.as_deref();
-            let Some(mut span) = self.traces.follow(Kind::Internal, format_args!("unit of work"), parent) else {
-                continue;
-            };
-            span.text("allocation.command", message_bus::name(&message.command));
-            span.number("allocation.batch_size", together);
-            message.cause.traceparent = Some(span.traceparent());
-            spans.push((nth, span));
-        }
-        spans
-    }
-}
-
-/// Says of each command that is in a trace what became of it.
-fn end_spans(spans: Vec<Traced>, verdicts: &[StoreResult<Verdict>]) {
-    for (nth, mut span) in spans {
-        let outcome = match &verdicts[nth] {
-            Ok(Ok(_)) => "done",
-            Ok(Err(_)) => "rejected",
-            Err(error) => {
-                span.fail(&error.to_string());
-                "failed"
+    /// What is handled next, once there is something; `None`: there will not be anything any more.
+    async fn take(&self) -> Option<Together<D::Tx>> {
+        let next = loop {
+            {
+                let mut waiting = self.queue.lock();
+                if !waiting.next.messages.is_empty() {
+                    waiting.lane = At::Unknown;
+                    let next = std::mem::take(&mut waiting.next);
+                    let follow = waiting.behind.len().min(self.limits.batch);
+                    let Waiting { next: following, behind, .. } = &mut *waiting;
+                    behind.drain(..follow).for_each(|job| following.add(job));
+                    break next;
+                }
+                if waiting.closed {
+                    return None;
+                }
+                waiting.lane = At::Rest;
             }
+            self.queue.arrived.notified().await;
         };
-        span.text("allocation.outcome", outcome);
+        let taken = next.messages.len();
+        self.queue.room.add_permits(taken);
+        self.queue.bus.metrics().waiting.dec_by(taken.try_into().unwrap_or(i64::MAX));
+        Some(next)
     }
+
+    /// Turns away what has waited for too long, and what must not overtake one before it.
+    fn turn_away(&self, next: &mut Together<D::Tx>) {
+        let (metrics, now) = (self.queue.bus.metrics(), self.queue.bus.clock().monotonic());
+        // The one that has waited longest: to look at each would cost more than it tells.
+        if let Some(since) = next.callers.iter().find_map(|caller| caller.since) {
+            let waited = now.saturating_sub(since);
+            metrics.wait_seconds.observe(waited.as_secs_f64());
+            if waited > self.limits.age {
+                next.turn_away(|_, caller| {
+                    let too_late = caller.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age);
+                    too_late.then(|| {
+                        metrics.overloaded.inc();
+                        HandlerError::Overloaded
+                    })
+                });
+            }
+        }
+        if next.messages.iter().any(Message::must_wait) {
+            next.turn_away(|message, _| message.must_wait().then_some(HandlerError::Overtaking));
+        }
+    }
+}
+
+impl<D: Database> Drop for Lane<D> {
+    fn drop(&mut self) {
+        self.queue.room.close();
+        let mut waiting = self.queue.lock();
+        waiting.lane = At::End;
+        waiting.next = Together::default();
+        waiting.behind.clear();
+    }
+}
+
+/// Says what became of a command that is in a trace.
+fn end_span(mut span: Box<dyn Span>, together: u64, verdict: &StoreResult<Verdict>) {
+    let outcome = match verdict {
+        Ok(Ok(_)) => "done",
+        Ok(Err(_)) => "rejected",
+        Err(error) => {
+            span.fail(&error.to_string());
+            "failed"
+        }
+    };
+    span.number("allocation.batch_size", together);
+    span.text("allocation.outcome", outcome);
 }
 
 impl LaneHandle {
     async fn once(&self, message: Message) -> Result<Verdict, HandlerError> {
-        let (answer, verdict) = oneshot::channel();
-        let job = Job { message, since: Some(self.clock.monotonic()), answer };
-        self.metrics.waiting.inc();
-        if let Err(refused) = self.queue.try_send(job) {
-            self.metrics.waiting.dec();
-            return Err(match refused {
-                mpsc::error::TrySendError::Full(_) => {
-                    self.metrics.overloaded.inc();
-                    HandlerError::Overloaded
-                }
-                mpsc::error::TrySendError::Closed(_) => HandlerError::Stopping,
-            });
-        }
+        let place = self.room.try_acquire().map_err(|refused| match refused {
+            TryAcquireError::NoPermits => {
+                self.metrics.overloaded.inc();
+                HandlerError::Overloaded
+            }
+            TryAcquireError::Closed => HandlerError::Stopping,
+        })?;
+        let verdict = self.put(message, Some(self.clock.monotonic()), place);
         verdict.await.unwrap_or(Err(HandlerError::Stopping))
     }
 
     /// Puts a command into the queue as soon as there is room.
     async fn enqueue(&self, message: Message) -> oneshot::Receiver<Result<Verdict, HandlerError>> {
-        let (answer, verdict) = oneshot::channel();
-        self.metrics.waiting.inc();
-        if self.queue.send(Job { message, since: None, answer }).await.is_err() {
-            self.metrics.waiting.dec();
+        match self.room.acquire().await {
+            Ok(place) => self.put(message, None, place),
+            // Nobody is there to answer.
+            Err(_) => oneshot::channel().1,
         }
+    }
+
+    fn put(
+        &self,
+        mut message: Message,
+        since: Option<Duration>,
+        place: SemaphorePermit<'_>,
+    ) -> oneshot::Receiver<Result<Verdict, HandlerError>> {
+        let (answer, verdict) = oneshot::channel();
+        let span = self.begin_span(&mut message);
+        // The lane gives it back.
+        place.forget();
+        self.metrics.waiting.inc();
+        self.door.0.put(Job { message, caller: Caller { since, answer, span } });
         verdict
+    }
+
+    /// Begins the span of a command that is in a trace: of its unit of work. Its events follow from that.
+    fn begin_span(&self, message: &mut Message) -> Option<Box<dyn Span>> {
+        if !self.traces.are_kept() {
+            return None;
+        }
+        let parent = message.cause.traceparent.as_deref();
+        let mut span = self.traces.follow(Kind::Internal, format_args!("unit of work"), parent)?;
+        span.text("allocation.command", message_bus::name(&message.command));
+        message.cause.traceparent = Some(span.traceparent());
+        Some(span)
     }
 
     /// As `once`, and goes on with a command that needs more units of work than one, letting others in between.

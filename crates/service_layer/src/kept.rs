@@ -1,7 +1,7 @@
 //! Products kept between units of work: saves loading them again, a round trip and most reading of the store.
 //!
-//! Nothing rests on a kept product being as the store has it: the version is checked at the write, and whoever was wrong begins again with what
-//! is loaded. So only what is certain to be written may be decided on it: orders for new lines that are promised or queued at once. A refusal, a line
+//! Nothing rests on a kept product being as the store has it, or will have it: the version is checked at the write, and whoever was wrong begins again with
+//! what is loaded. So only what is certain to be written may be decided on it: orders for new lines that are promised or queued at once. A refusal, a line
 //! that may be known, whatever is due or asks the store for more is for what was loaded.
 
 use std::num::NonZeroUsize;
@@ -37,22 +37,23 @@ struct Kept {
     resting: u32,
     /// How many that was last.
     rest: u32,
+    basis: Basis,
 }
+
+/// What all that is decided on kept products rests on: that every unit of work before it is written as it was decided. A new one begins when one was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Basis(u64);
 
 impl Default for KeptProducts {
     fn default() -> Self {
-        Self(Mutex::new(Kept { products: LruCache::new(MOST), read: None, resting: 0, rest: 0 }))
+        let products = LruCache::new(MOST);
+        Self(Mutex::new(Kept { products, read: None, resting: 0, rest: 0, basis: Basis(0) }))
     }
 }
 
 impl KeptProducts {
-    /// Takes out all products that these commands are about, at the present time; none unless all of them are there and may serve. `watch` is our own
-    /// monotonic clock.
-    pub(crate) fn take(&self, messages: &[Message], watch: Duration) -> Option<Vec<Product>> {
-        let orders = || messages.iter().map(|message| &message.command);
-        if !orders().all(may_be_decided) {
-            return None;
-        }
+    /// Begins to decide a unit of work on what is kept: on which basis, and the present time; `None`: not now. `watch` is our own monotonic clock.
+    pub(crate) fn begin(&self, watch: Duration) -> Option<(Basis, OffsetDateTime)> {
         let mut kept = self.lock();
         if kept.resting > 0 {
             kept.resting -= 1;
@@ -60,25 +61,38 @@ impl KeptProducts {
         }
         let (read, then) = kept.read?;
         let passed = signed(watch) - signed(then);
-        if passed > ON_OUR_WATCH {
+        (passed <= ON_OUR_WATCH).then(|| (kept.basis, read + passed))
+    }
+
+    /// Takes out all products that these commands are about, but for those that are `at_hand`, as they are at this time; none unless all of them are
+    /// there and may serve.
+    pub(crate) fn take(
+        &self,
+        messages: &[Message],
+        at_hand: impl Fn(&Sku) -> bool,
+        now: OffsetDateTime,
+    ) -> Option<Vec<Product>> {
+        if !messages.iter().all(|message| may_be_decided(&message.command)) {
             return None;
         }
-        let skus =
-            || orders().filter_map(|order| if let Command::Allocate(order) = order { Some(order) } else { None });
-        let skus = || skus().flat_map(|order| order.lines().iter().map(|line| &line.sku));
+        let skus = || skus_of(messages).filter(|sku| !at_hand(sku));
+        let mut kept = self.lock();
         if !skus().all(|sku| kept.products.contains(sku)) {
             return None;
         }
         let mut taken: Vec<Product> = skus().filter_map(|sku| kept.products.pop(sku)).collect();
         for product in &mut taken {
-            product.begin_anew(read + passed);
+            product.begin_anew(now);
         }
         Some(taken)
     }
 
-    /// Keeps these, which are as the store has them.
-    pub(crate) fn put(&self, products: impl IntoIterator<Item = Product>) {
+    /// Keeps these, which are as the store has them, or will have them once everything on this basis is written.
+    pub(crate) fn put(&self, products: impl IntoIterator<Item = Product>, basis: Basis) {
         let mut kept = self.lock();
+        if kept.basis != basis {
+            return;
+        }
         for mut product in products {
             // Drops its lines, which nobody needs meanwhile.
             product.begin_anew(product.now());
@@ -86,6 +100,11 @@ impl KeptProducts {
                 kept.products.put(product.sku().clone(), product);
             }
         }
+    }
+
+    /// What is decided now rests on this.
+    pub(crate) fn basis(&self) -> Basis {
+        self.lock().basis
     }
 
     /// The store's clock was read.
@@ -108,9 +127,28 @@ impl KeptProducts {
         kept.rest = (2 * kept.rest + 1).min(LONGEST_REST);
     }
 
+    /// A unit of work was not written as it was decided: nothing that was decided after it may be written either. These are the products that others may have
+    /// taken to be as it would have left them.
+    pub(crate) fn begin_anew(&self, without: &[Sku]) {
+        let mut kept = self.lock();
+        kept.basis.0 += 1;
+        for sku in without {
+            kept.products.pop(sku);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What these orders are for.
+pub(crate) fn skus_of(messages: &[Message]) -> impl Iterator<Item = &Sku> {
+    let orders = messages.iter().filter_map(|message| match &message.command {
+        Command::Allocate(order) => Some(order),
+        _ => None,
+    });
+    orders.flat_map(|order| order.lines().iter().map(|line| &line.sku))
 }
 
 /// Whether a command may be decided without asking the store. A hold needs the store's own clock.

@@ -1,5 +1,7 @@
 //! The internal message bus: routes commands and events to their handlers, each inside a unit of work.
 
+mod ahead;
+
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,9 +12,10 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+pub use self::ahead::{Ahead, Decided};
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
-use crate::kept::KeptProducts;
+use crate::kept::{Basis, KeptProducts};
 use crate::metrics::{CommandLabels, Limit, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
@@ -116,13 +119,13 @@ pub struct MessageBus<D> {
     /// The most holds that an API key may have in force.
     most_holds: Option<u64>,
     committed: watch::Sender<()>,
-    kept: KeptProducts,
+    kept: Arc<KeptProducts>,
 }
 
 impl<D: Database> MessageBus<D> {
     /// A bus over this store.
     pub fn new(database: D, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: Metrics) -> Self {
-        let (usual, committed, kept) = (Arc::default(), watch::Sender::new(()), KeptProducts::default());
+        let (usual, committed, kept) = (Arc::default(), watch::Sender::new(()), Arc::default());
         Self { database, clock, entropy, metrics, usual, most_holds: None, committed, kept }
     }
 
@@ -161,15 +164,21 @@ impl<D: Database> MessageBus<D> {
     /// Handles messages in order, together in one unit of work, and gives each its own verdict: one's rejection does not touch its
     /// neighbours. A command that needs several units of work goes on until it is done, and those behind it come after that.
     pub async fn handle_batch(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
+        self.handle_batch_ahead(messages, Ahead::NotTried).await
+    }
+
+    /// The same for commands that were decided ahead, if that could be done.
+    pub async fn handle_batch_ahead(&self, messages: &[Message], mut ahead: Ahead<D::Tx>) -> Vec<StoreResult<Verdict>> {
         let mut verdicts = Vec::with_capacity(messages.len());
         while verdicts.len() < messages.len() {
-            let begun = self.handle_some(&messages[verdicts.len()..], Behind::All).await;
+            let ahead = std::mem::take(&mut ahead);
+            let begun = self.handle_some(&messages[verdicts.len()..], Behind::All, ahead).await;
             verdicts.extend(begun.into_iter().map_while(Result::transpose));
             let last = verdicts.len() - 1;
             while let Ok(done) = &verdicts[last]
                 && let Some(rest) = messages[last].rest(done)
             {
-                let next = self.handle_some(&[rest], Behind::All).await.pop();
+                let next = self.handle_some(&[rest], Behind::All, Ahead::NotTried).await.pop();
                 let next = next.and_then(StoreResult::transpose).expect("nothing is before it");
                 verdicts[last] = next.map(|next| handlers::joined(done.clone(), next));
             }
@@ -179,18 +188,23 @@ impl<D: Database> MessageBus<D> {
 
     /// The same for commands that came from several callers: what needs further units of work is left unfinished, and those wait that must not
     /// overtake it.
-    pub async fn handle_once(&self, messages: &[Message]) -> Vec<StoreResult<Verdict>> {
-        let begun = self.handle_some(messages, Behind::OnItsStrand).await;
+    pub async fn handle_once(&self, messages: &[Message], ahead: Ahead<D::Tx>) -> Vec<StoreResult<Verdict>> {
+        let begun = self.handle_some(messages, Behind::OnItsStrand, ahead).await;
         begun.into_iter().map(|verdict| verdict?.ok_or_else(must_wait)).collect()
     }
 
     /// Handles messages in one unit of work; no verdict: it was not begun, as it is behind one that is not done.
-    async fn handle_some(&self, messages: &[Message], behind: Behind) -> Vec<StoreResult<Option<Verdict>>> {
+    async fn handle_some(
+        &self,
+        messages: &[Message],
+        behind: Behind,
+        ahead: Ahead<D::Tx>,
+    ) -> Vec<StoreResult<Option<Verdict>>> {
         if messages.is_empty() {
             return Vec::new();
         }
         let started = self.clock.monotonic();
-        let verdicts: Vec<StoreResult<Option<Verdict>>> = match self.attempt(messages, behind).await {
+        let verdicts: Vec<StoreResult<Option<Verdict>>> = match self.attempt(messages, behind, ahead).await {
             Ok(verdicts) => {
                 for (message, verdict) in messages.iter().zip(&verdicts) {
                     if let Some(verdict) = verdict {
@@ -241,16 +255,22 @@ impl<D: Database> MessageBus<D> {
         if message.must_wait() {
             return Err(must_wait());
         }
-        let verdict = self.attempt(std::slice::from_ref(message), Behind::All).await;
+        let verdict = self.attempt(std::slice::from_ref(message), Behind::All, Ahead::NotTried).await;
         verdict.map(|mut one| one.remove(0).expect("nothing is before it")).map_err(|error| failed(message, error))
     }
 
     /// Runs a unit of work, again after each conflict.
-    async fn attempt(&self, messages: &[Message], behind: Behind) -> StoreResult<Vec<Option<Verdict>>> {
+    async fn attempt(
+        &self,
+        messages: &[Message],
+        behind: Behind,
+        mut ahead: Ahead<D::Tx>,
+    ) -> StoreResult<Vec<Option<Verdict>>> {
         let mut tried = 0;
         loop {
+            let ahead = std::mem::take(&mut ahead);
             // A panic is a defect; it must not end the lane and with it the service.
-            let run = AssertUnwindSafe(self.unit_of_work(messages, behind)).catch_unwind().await;
+            let run = AssertUnwindSafe(self.unit_of_work(messages, behind, ahead)).catch_unwind().await;
             match run.unwrap_or_else(|_| Err(StoreError::Failed("a handler panicked".into()))) {
                 Err(StoreError::Conflict(_)) if tried < ATTEMPTS => {
                     tried += 1;
@@ -267,10 +287,23 @@ impl<D: Database> MessageBus<D> {
         }
     }
 
-    async fn unit_of_work(&self, messages: &[Message], behind: Behind) -> StoreResult<Vec<Option<Verdict>>> {
-        if let Some(verdicts) = self.without_loading(messages).await? {
+    async fn unit_of_work(
+        &self,
+        messages: &[Message],
+        behind: Behind,
+        ahead: Ahead<D::Tx>,
+    ) -> StoreResult<Vec<Option<Verdict>>> {
+        let decided = match ahead {
+            Ahead::NotTried => self.decide_ahead(None, messages),
+            Ahead::InVain => None,
+            Ahead::Decided(decided) => Some(*decided),
+        };
+        if let Some(decided) = decided
+            && let Some(verdicts) = self.write_decided(decided).await?
+        {
             return Ok(verdicts);
         }
+        let basis = self.kept.basis();
         let mut uow = self.begin(Wanted::of(messages.iter().map(|message| &message.command))).await?;
         let watch = self.clock.monotonic();
         uow.bring_keys(messages.iter().filter_map(|message| message.key.as_ref())).await?;
@@ -283,42 +316,8 @@ impl<D: Database> MessageBus<D> {
         if !committed.products.is_empty() {
             self.kept.read(committed.at, watch);
         }
-        self.note(committed);
+        self.note(committed, basis);
         Ok(verdicts)
-    }
-
-    /// The same on products that are known from earlier units of work, instead of loading them; `None`: that does not serve, and nothing was done.
-    async fn without_loading(&self, messages: &[Message]) -> StoreResult<Option<Vec<Option<Verdict>>>> {
-        let Some(products) = self.kept.take(messages, self.clock.monotonic()) else { return Ok(None) };
-        let verdicts = match self.with_known(products, messages).await {
-            Err(StoreError::Conflict(_)) => None,
-            decided => decided?,
-        };
-        if verdicts.is_some() {
-            self.kept.were_right();
-            self.metrics.from_memory.inc();
-        } else {
-            self.kept.were_of_no_use();
-        }
-        Ok(verdicts)
-    }
-
-    async fn with_known(
-        &self,
-        products: Vec<Product>,
-        messages: &[Message],
-    ) -> StoreResult<Option<Vec<Option<Verdict>>>> {
-        let mut uow = self.open().await?;
-        if !uow.recall(products).await? {
-            return Ok(None);
-        }
-        Failpoint::UnitLoaded.pass();
-        let verdicts = handle_in(&mut uow, messages, Behind::All).await?;
-        if !verdicts.iter().all(|verdict| matches!(verdict, Some(Ok(_)))) || !uow.all_have_changed() {
-            return Ok(None);
-        }
-        self.note(self.commit(uow).await?);
-        Ok(Some(verdicts))
     }
 
     async fn commit(&self, uow: UnitOfWork<D::Tx>) -> StoreResult<Committed> {
@@ -329,8 +328,8 @@ impl<D: Database> MessageBus<D> {
     }
 
     /// A unit of work has ended well.
-    fn note(&self, committed: Committed) {
-        self.kept.put(committed.products);
+    fn note(&self, committed: Committed, basis: Basis) {
+        self.kept.put(committed.products, basis);
         if committed.anything {
             self.metrics.commits.inc();
             self.committed.send_replace(());

@@ -14,8 +14,8 @@ use crate::failpoints::Failpoint;
 use crate::movements::{Balances, is_to_be_noted};
 use crate::ports::clock::Entropy;
 use crate::ports::database::{
-    Change, DueBy, HeldFor, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreResult,
-    Transaction, Units,
+    Change, DueBy, HeldFor, NotedBalances, ProductChanges, RecordedEvent, RequestKey, Selection, StoreError,
+    StoreResult, Transaction, Units,
 };
 use crate::usual::Usual;
 use crate::verify::ProductBooks;
@@ -121,7 +121,7 @@ impl Wanted {
 ///
 /// Dropping it before [`UnitOfWork::commit`] leaves the store as it was.
 pub struct UnitOfWork<T> {
-    tx: T,
+    tx: Store<T>,
     entropy: Arc<dyn Entropy>,
     usual: Arc<Usual>,
     seen: BTreeMap<Sku, Tracked>,
@@ -152,6 +152,41 @@ pub struct UnitOfWork<T> {
     changed: bool,
 }
 
+/// The store, as a unit of work has it.
+enum Store<T> {
+    /// Nobody has begun a transaction yet: the time is known, and nothing else.
+    Unasked(OffsetDateTime),
+    Begun(T),
+}
+
+impl<T: Transaction> Store<T> {
+    fn now(&self) -> OffsetDateTime {
+        match self {
+            Self::Unasked(now) => *now,
+            Self::Begun(tx) => tx.now(),
+        }
+    }
+
+    /// The transaction; none is a conflict: what is decided without the store does not serve.
+    fn ask(&mut self) -> StoreResult<&mut T> {
+        match self {
+            Self::Unasked(_) => Err(unasked()),
+            Self::Begun(tx) => Ok(tx),
+        }
+    }
+
+    fn into_transaction(self) -> StoreResult<T> {
+        match self {
+            Self::Unasked(_) => Err(unasked()),
+            Self::Begun(tx) => Ok(tx),
+        }
+    }
+}
+
+fn unasked() -> StoreError {
+    StoreError::Conflict("the store has to be asked".into())
+}
+
 /// What a unit of work came to.
 #[derive(Debug)]
 pub struct Committed {
@@ -178,6 +213,16 @@ struct Tracked {
 impl<T: Transaction> UnitOfWork<T> {
     /// A unit of work in this transaction. `usual`: what holds for products that say nothing else.
     pub fn new(tx: T, entropy: Arc<dyn Entropy>, usual: Arc<Usual>) -> Self {
+        Self::over(Store::Begun(tx), entropy, usual)
+    }
+
+    /// One that is decided without the store, on products that are known from earlier units of work, as of this time. Whoever asks the store for more is
+    /// told that there is a conflict, until [`UnitOfWork::begin`] has been called.
+    pub fn unasked(now: OffsetDateTime, entropy: Arc<dyn Entropy>, usual: Arc<Usual>) -> Self {
+        Self::over(Store::Unasked(now), entropy, usual)
+    }
+
+    fn over(tx: Store<T>, entropy: Arc<dyn Entropy>, usual: Arc<Usual>) -> Self {
         Self {
             tx,
             entropy,
@@ -210,7 +255,7 @@ impl<T: Transaction> UnitOfWork<T> {
         let Wanted { mut selection, orders } = wanted;
         if !orders.is_empty() {
             let ids: BTreeSet<OrderId> = orders.iter().map(|(id, _)| id.clone()).collect();
-            for (sku, key) in self.tx.lines_of_orders(&ids.into_iter().collect::<Vec<_>>()).await? {
+            for (sku, key) in self.tx.ask()?.lines_of_orders(&ids.into_iter().collect::<Vec<_>>()).await? {
                 let asked = |(id, only): &(OrderId, Option<Sku>)| {
                     *id == key.order_id && only.as_ref().is_none_or(|only| *only == sku)
                 };
@@ -221,7 +266,7 @@ impl<T: Transaction> UnitOfWork<T> {
                 }
             }
         }
-        for product in self.tx.load(&selection).await? {
+        for product in self.tx.ask()?.load(&selection).await? {
             self.track(product);
         }
         Ok(())
@@ -237,22 +282,32 @@ impl<T: Transaction> UnitOfWork<T> {
 
     /// Brings products to hand that are known from an earlier unit of work, instead of loading them. `false` if something may be due of one of
     /// them, which the store would have to be asked for.
-    pub async fn recall(&mut self, products: Vec<Product>) -> StoreResult<bool> {
+    pub fn recall(&mut self, products: Vec<Product>) -> bool {
+        let mut may_serve = true;
         for product in products {
+            may_serve &= !product.may_be_due() && !product.day_may_serve_queue();
             self.track(product);
         }
-        let may_serve = |product: &Product| !product.may_be_due() && !product.day_may_serve_queue();
-        if !self.seen.values().all(|tracked| may_serve(&tracked.product)) {
-            return Ok(false);
-        }
-        let known: Vec<_> = self.seen.iter().map(|(sku, tracked)| (sku, tracked.saved_version)).collect();
-        self.tx.lock(&known).await?;
-        Ok(true)
+        may_serve
     }
 
-    /// Whether every product at hand was changed, so that the version of each is checked at the write.
-    pub fn all_have_changed(&self) -> bool {
-        self.seen.values().all(|tracked| tracked.product.version() > tracked.first_version)
+    /// Goes on in this transaction with what was decided without one. The products at hand are locked; one that is no longer as it was known is a
+    /// conflict.
+    pub async fn begin(&mut self, mut tx: T) -> StoreResult<()> {
+        let known: Vec<_> = self.seen.iter().map(|(sku, tracked)| (sku, tracked.saved_version)).collect();
+        tx.lock(&known).await?;
+        self.tx = Store::Begun(tx);
+        Ok(())
+    }
+
+    /// The products as they will be in the store once this is written.
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        self.seen.values().map(|tracked| &tracked.product)
+    }
+
+    /// Whether a product at hand was changed, so that its version is checked at the write.
+    pub fn has_changed(&self, sku: &Sku) -> bool {
+        self.seen.get(sku).is_some_and(|tracked| tracked.product.version() > tracked.first_version)
     }
 
     /// Does what is due of loaded products (rule 13): holds whose time has come end, batches expire, and lines lose what does not keep long enough for
@@ -265,7 +320,7 @@ impl<T: Transaction> UnitOfWork<T> {
         if asked.is_empty() {
             return Ok(false);
         }
-        for (sku, line) in self.tx.due_lines(&asked).await? {
+        for (sku, line) in self.tx.ask()?.due_lines(&asked).await? {
             if let Some(product) = self.product_mut(&sku) {
                 product.remember([line]);
             }
@@ -325,7 +380,7 @@ impl<T: Transaction> UnitOfWork<T> {
     pub async fn bring_keys(&mut self, keys: impl Iterator<Item = &RequestKey>) -> StoreResult<()> {
         let asked: BTreeSet<Arc<str>> = keys.map(|key| key.key.clone()).collect();
         if !asked.is_empty() {
-            let known = self.tx.request_keys(&asked.into_iter().collect::<Vec<_>>()).await?;
+            let known = self.tx.ask()?.request_keys(&asked.into_iter().collect::<Vec<_>>()).await?;
             self.keys.extend(known.into_iter().map(|key| (key.key, key.content)));
         }
         Ok(())
@@ -349,7 +404,7 @@ impl<T: Transaction> UnitOfWork<T> {
             None => return Ok(()),
         };
         if !limited.is_empty() {
-            let held = self.tx.holds_of(&limited.iter().cloned().collect::<Vec<_>>()).await?;
+            let held = self.tx.ask()?.holds_of(&limited.iter().cloned().collect::<Vec<_>>()).await?;
             self.holding = limited.into_iter().map(|holder| (holder, 0)).collect();
             self.holding.extend(held);
         }
@@ -429,7 +484,7 @@ impl<T: Transaction> UnitOfWork<T> {
         limit: usize,
     ) -> StoreResult<Vec<PartKey>> {
         self.write().await?;
-        let units = self.tx.losers(sku, batch, after, limit).await?;
+        let units = self.tx.ask()?.losers(sku, batch, after, limit).await?;
         Ok(self.remember(sku, units))
     }
 
@@ -441,7 +496,7 @@ impl<T: Transaction> UnitOfWork<T> {
             return Ok(());
         }
         let named: Vec<_> = references.into_iter().map(|reference| (sku.clone(), reference)).collect();
-        let batches = self.tx.batches(&named).await?;
+        let batches = self.tx.ask()?.batches(&named).await?;
         if let Some(tracked) = self.seen.get_mut(sku) {
             tracked.product.remember_batches(batches.into_iter().map(|(_, batch)| batch));
         }
@@ -457,7 +512,7 @@ impl<T: Transaction> UnitOfWork<T> {
         limit: usize,
     ) -> StoreResult<Vec<PartKey>> {
         self.write().await?;
-        let units = self.tx.waiting(sku, largest_free, after, limit).await?;
+        let units = self.tx.ask()?.waiting(sku, largest_free, after, limit).await?;
         Ok(self.remember(sku, units))
     }
 
@@ -472,13 +527,13 @@ impl<T: Transaction> UnitOfWork<T> {
     /// All that is stored of a product.
     pub async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
         self.write().await?;
-        self.tx.books(sku).await
+        self.tx.ask()?.books(sku).await
     }
 
     /// Puts a product that has everything at hand in the place of what is stored, with what its balances were, as if it had been loaded so.
     pub async fn replace(&mut self, product: Product, balances: &[NotedBalances]) -> StoreResult<()> {
-        self.tx.replace(&product).await?;
-        self.tx.note(balances).await?;
+        self.tx.ask()?.replace(&product).await?;
+        self.tx.ask()?.note(balances).await?;
         self.changed = true;
         self.track(product);
         Ok(())
@@ -486,7 +541,7 @@ impl<T: Transaction> UnitOfWork<T> {
 
     /// Ends without a trace, and gives the products as they would have been.
     pub async fn abandon(self) -> StoreResult<Vec<Product>> {
-        self.tx.end().await?;
+        self.tx.into_transaction()?.end().await?;
         Ok(self.seen.into_values().map(|tracked| tracked.product).collect())
     }
 
@@ -498,10 +553,10 @@ impl<T: Transaction> UnitOfWork<T> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.tx.record(&self.unrecorded).await?;
-        self.tx.save(&changes).await?;
+        self.tx.ask()?.record(&self.unrecorded).await?;
+        self.tx.ask()?.save(&changes).await?;
         if !self.unnoted.is_empty() {
-            self.tx.note(&self.unnoted).await?;
+            self.tx.ask()?.note(&self.unnoted).await?;
         }
         if !self.unnoted_holds.is_empty() {
             let (mut holds, mut ended) = (Vec::new(), Vec::new());
@@ -511,7 +566,7 @@ impl<T: Transaction> UnitOfWork<T> {
                     HoldNote::Ended => ended.push(line),
                 }
             }
-            self.tx.note_holds(&holds, &ended).await?;
+            self.tx.ask()?.note_holds(&holds, &ended).await?;
         }
         self.changed = true;
         self.unrecorded.clear();
@@ -529,16 +584,16 @@ impl<T: Transaction> UnitOfWork<T> {
         Failpoint::UnitDecided.pass();
         self.write().await?;
         if !self.new_keys.is_empty() {
-            self.tx.remember_keys(&self.new_keys).await?;
+            self.tx.ask()?.remember_keys(&self.new_keys).await?;
             self.changed = true;
         }
         let at = self.tx.now();
         if self.changed {
             Failpoint::UnitWritten.pass();
-            self.tx.commit().await?;
+            self.tx.into_transaction()?.commit().await?;
             Failpoint::UnitCommitted.pass();
         } else {
-            self.tx.end().await?;
+            self.tx.into_transaction()?.end().await?;
         }
         let written = self.seen.into_values().filter(|tracked| tracked.saved_version > tracked.first_version);
         let products = written.map(|tracked| tracked.product).collect();

@@ -62,7 +62,7 @@ fn a_bad_value_is_told_with_the_variable_that_has_it() {
         ("DATABASE_URL", "sqlite::memory:"),
         ("DATABASE_URL", "postgres://u@a,,b/d"),
         ("DATABASE_URL", "postgres://u@a:1,b:port/d"),
-        ("DB_CONNECTIONS", "0"),
+        ("DB_CONNECTIONS", "1"),
         ("DB_PREPARED", "never"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_HOST", "a b"),

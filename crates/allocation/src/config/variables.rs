@@ -31,7 +31,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         "Short for DATABASE_URL: PostgreSQL on this host, user and database `allocation`; localhost means port 54321, else 5432",
     ),
     secret("DB_PASSWORD", "", "The password that goes with DB_HOST; for localhost `abc123` unless set"),
-    plain("DB_CONNECTIONS", "16", "The most connections to PostgreSQL"),
+    plain("DB_CONNECTIONS", "16", "The most connections to PostgreSQL; one of them is for commands"),
     plain("DB_LOCK_SKUS", "1000", "How many SKUs one locking statement may name on PostgreSQL"),
     plain(
         "DB_PREPARED",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use allocation_testing::eventually;
 use futures_util::StreamExt;
+use reqwest::Client;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
@@ -90,7 +91,9 @@ async fn hang_up(service: &Service, client: u64) -> Option<String> {
 
 async fn clients_that_hang_up_leave_nothing_behind(on: On) {
     let store = Store::new(on).await;
-    let service = store.serve().await;
+    let mut service = store.serve().await;
+    // Of two connections that a client keeps, none would ever be idle for long enough to be closed.
+    service.client = Client::builder().pool_max_idle_per_host(1).build().unwrap();
     for sku in ["LAMP", "SHADE"] {
         service.batch(sku, "b", json!({"qty": 1_000_000})).await;
     }

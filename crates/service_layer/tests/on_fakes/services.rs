@@ -384,6 +384,14 @@ struct Gated {
     gate: Arc<Semaphore>,
     begun: Arc<AtomicUsize>,
     panics: Arc<AtomicBool>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Gated {
+    fn new(store: FakeDatabase) -> Self {
+        let (begun, panics, fails) = Default::default();
+        Self { store, gate: Arc::new(Semaphore::new(0)), begun, panics, fails }
+    }
 }
 
 struct GatedTransaction {
@@ -397,6 +405,9 @@ impl Database for Gated {
     async fn begin(&self) -> StoreResult<GatedTransaction> {
         self.gate.acquire().await.expect("an open gate").forget();
         self.begun.fetch_add(1, Ordering::SeqCst);
+        if self.fails.swap(false, Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("told to fail".into()));
+        }
         Ok(GatedTransaction { tx: self.store.begin().await?, panics: self.panics.swap(false, Ordering::SeqCst) })
     }
 }
@@ -497,17 +508,17 @@ impl ProductRepository for GatedTransaction {
 /// A lane over a gated store, with a table in ten units.
 async fn lane(limits: Limits) -> (Gated, LaneHandle, Fixture<FakeDatabase>) {
     let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
-    let gated = Gated {
-        store: fixture.store.clone(),
-        gate: Arc::new(Semaphore::new(0)),
-        begun: Arc::default(),
-        panics: Arc::default(),
-    };
+    let gated = Gated::new(fixture.store.clone());
+    let handle = lane_over(gated.clone(), &fixture, limits);
+    (gated, handle, fixture)
+}
+
+fn lane_over(gated: Gated, fixture: &Fixture<FakeDatabase>, limits: Limits) -> LaneHandle {
     let clock = fixture.clock.clone();
-    let bus = MessageBus::new(gated.clone(), clock, Arc::new(CountingEntropy::default()), Metrics::new());
+    let bus = MessageBus::new(gated, clock, Arc::new(CountingEntropy::default()), Metrics::new());
     let (lane, handle) = Lane::new(Arc::new(bus), limits);
     tokio::spawn(lane.run());
-    (gated, handle, fixture)
+    handle
 }
 
 fn ask(handle: &LaneHandle, order_id: &str) -> tokio::task::JoinHandle<Result<Verdict, HandlerError>> {
@@ -592,6 +603,57 @@ async fn a_handler_that_panics_takes_neither_its_neighbours_nor_the_lane_with_it
     fixture.assert_balanced().await;
 }
 
+/// A lane that knows its product from an earlier order, and has one order at the gate and another decided on what that will leave.
+async fn one_decided_ahead_of_another()
+-> (Gated, Fixture<FakeDatabase>, [tokio::task::JoinHandle<Result<Verdict, HandlerError>>; 2]) {
+    let (gated, handle, fixture) = lane(Limits::default()).await;
+    gated.gate.add_permits(1);
+    ask(&handle, "o0").await.unwrap().unwrap().unwrap();
+    let first = ask(&handle, "o1");
+    settle().await;
+    let second = ask(&handle, "o2");
+    settle().await;
+    (gated, fixture, [first, second])
+}
+
+#[tokio::test]
+async fn what_was_decided_ahead_needs_one_transaction_and_loads_nothing() {
+    let (gated, fixture, [first, second]) = one_decided_ahead_of_another().await;
+    // Whoever loads panics.
+    gated.panics.store(true, Ordering::SeqCst);
+    gated.gate.add_permits(2);
+    first.await.unwrap().unwrap().unwrap();
+    second.await.unwrap().unwrap().unwrap();
+    assert_eq!(gated.begun.load(Ordering::SeqCst), 3);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_on_something_that_was_never_written_is_decided_anew() {
+    let (gated, fixture, [first, second]) = one_decided_ahead_of_another().await;
+    // Another copy brings the product to the very version that the first would have left.
+    fixture.handle([allocate("elsewhere", &[("TABLE", 5)])]).await.remove(0).unwrap();
+    gated.fails.store(true, Ordering::SeqCst);
+    gated.gate.add_permits(2);
+    let failed = first.await.unwrap();
+    assert!(matches!(failed, Err(HandlerError::Store(StoreError::Unavailable(_)))), "{failed:?}");
+    second.await.unwrap().unwrap().unwrap();
+    assert!(fixture.lines_of("o1").await.is_empty());
+    assert_eq!(fixture.lines_of("o2").await.len(), 1);
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn whoever_comes_when_the_lane_has_gone_is_told_that_the_service_is_stopping() {
+    let fixture = after([create_batch("b", "TABLE", 10, None)]).await;
+    let (lane, handle) = Lane::new(Arc::new(fixture.bus()), Limits::default());
+    drop(lane);
+    let stopping = handle.handle(message(allocate("o1", &[("TABLE", 1)]))).await;
+    assert!(matches!(stopping, Err(HandlerError::Stopping)), "{stopping:?}");
+    let all = handle.handle_all(vec![message(allocate("o2", &[("TABLE", 1)]))]).await;
+    assert!(matches!(all[..], [Err(HandlerError::Stopping)]), "{all:?}");
+}
+
 // ---- Properties ---------------------------------------------------------------------------------------------------
 
 fn commands() -> impl Strategy<Value = Vec<Command>> {
@@ -663,6 +725,74 @@ proptest! {
             prop_assert_eq!(one_by_one, at_once);
             prop_assert_eq!(everything(&apart).await, everything(&together).await);
             together.assert_balanced().await;
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn through_a_lane_that_decides_ahead_makes_no_difference(
+        commands in commands(),
+        batch in 1..5_usize,
+        opens in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (apart, through) = (fixture(), fixture());
+            let one_by_one = apart.handle(commands.clone()).await;
+            let gated = Gated::new(through.store.clone());
+            let handle = lane_over(gated.clone(), &through, Limits { batch, ..Limits::default() });
+            let mut asked = Vec::new();
+            for (command, opens) in commands.into_iter().zip(opens) {
+                let handle = handle.clone();
+                asked.push(tokio::spawn(async move { handle.handle(message(command)).await }));
+                if opens {
+                    gated.gate.add_permits(1);
+                }
+                settle().await;
+            }
+            gated.gate.add_permits(1_000);
+            for (asked, alone) in asked.into_iter().zip(one_by_one) {
+                prop_assert_eq!(asked.await.unwrap().unwrap(), alone);
+            }
+            prop_assert_eq!(everything(&apart).await, everything(&through).await);
+            through.assert_balanced().await;
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_store_that_fails_now_and_then_loses_nothing_that_a_lane_has_promised(
+        commands in commands(),
+        batch in 1..5_usize,
+        happens in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let fixture = fixture();
+            let gated = Gated::new(fixture.store.clone());
+            let handle = lane_over(gated.clone(), &fixture, Limits { batch, ..Limits::default() });
+            let mut asked = Vec::new();
+            for (nth, (command, (opens, fails, elsewhere))) in commands.into_iter().zip(happens).enumerate() {
+                let order = if let Command::Allocate(order) = &command { Some(order.order_id().to_string()) } else { None };
+                let handle = handle.clone();
+                asked.push((order, tokio::spawn(async move { handle.handle(message(command)).await })));
+                settle().await;
+                gated.fails.fetch_or(fails, Ordering::SeqCst);
+                if elsewhere {
+                    let _ = fixture.handle([allocate(&format!("elsewhere-{nth}"), &[("A", 1)])]).await;
+                }
+                if opens {
+                    gated.gate.add_permits(1);
+                }
+                settle().await;
+            }
+            gated.gate.add_permits(1_000);
+            for (order, asked) in asked {
+                if let (Some(order), Ok(Ok(_))) = (order, asked.await.unwrap()) {
+                    prop_assert!(!fixture.lines_of(&order).await.is_empty(), "{order} was promised");
+                }
+            }
+            fixture.assert_balanced().await;
             Ok(())
         })?;
     }

@@ -6,6 +6,7 @@ use allocation_domain::commands::{DeclareBatch, Precondition, WhenShort};
 use allocation_domain::product::{Decision, SupplyChange};
 use allocation_domain::{Command, Event, Rejection};
 use allocation_service_layer::handlers::{CUT_STEP, LISTED, Reply};
+use allocation_service_layer::message_bus::Ahead;
 use allocation_service_layer::ports::database::StoreError;
 use allocation_service_layer::strand::Strand;
 use allocation_service_layer::unit_of_work::{UnitOfWork, Wanted};
@@ -149,7 +150,7 @@ pub async fn nothing_gets_in_front_of_the_rest_of_a_large_cut<S: Store>(fixture:
     let (bus, strand) = (fixture.bus(), Strand::default());
     let others = message(allocate("other", &[("TABLE", 1)]));
     let (cut, more) = (cut.on_strand(strand.clone()), more.on_strand(strand));
-    let verdicts = bus.handle_once(&[cut.clone(), more.clone(), others]).await;
+    let verdicts = bus.handle_once(&[cut.clone(), more.clone(), others], Ahead::NotTried).await;
     let [Ok(begun), Err(StoreError::Unavailable(_)), Ok(Ok(_) | Err(Rejection::Short(_)))] = &verdicts[..] else {
         panic!("{verdicts:?}")
     };
@@ -167,7 +168,7 @@ pub async fn a_large_cut_of_what_was_seen_ends_where_somebody_else_declares_some
     let Command::DeclareBatch(cut) = declare_batch("b", "TABLE", 0, None) else { panic!("it is") };
     let cut = DeclareBatch { precondition: Precondition::Revision(vec![seen]), ..cut };
     let (bus, cut) = (fixture.bus(), message(Command::DeclareBatch(cut)));
-    let begun = bus.handle_once(std::slice::from_ref(&cut)).await.remove(0).expect("the store works");
+    let begun = bus.handle_once(std::slice::from_ref(&cut), Ahead::NotTried).await.remove(0).expect("the store works");
     let rest = cut.rest(&begun).expect("it is not done");
     let other = bus.handle(message(change_quantity("b", "TABLE", 50_000))).await.expect("the store works");
     assert!(other.is_ok(), "{other:?}");
