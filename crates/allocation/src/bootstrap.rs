@@ -256,7 +256,11 @@ impl Store {
             StoreKind::Postgres(store, OfLane(own)) => {
                 let (bus, foresight) = (self.bus(own.clone()), self.bus(store.clone()));
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                self.run_lane(Arc::new(bus), Arc::new(foresight), limits, move |lane| runtime.block_on(lane))
+                self.run_lane(Arc::new(bus), Arc::new(foresight), limits, move |lane| {
+                    runtime.block_on(lane);
+                    // A lookup of a name that hangs must not keep the process from ending.
+                    runtime.shutdown_background();
+                })
             }
         }
     }

@@ -134,7 +134,10 @@ pub(crate) async fn run<D: Database>(
                 import.summary.bad_rows += 1;
                 bar.suspend(|| eprintln!("{bad}"));
             }
-            Err(error) => return Err(format!("{}: {error}", file.display()).into()),
+            Err(error) => {
+                import.end_what_is_under_way().await?;
+                return Err(format!("{}: {error}", file.display()).into());
+            }
         }
     }
     import.flush().await?;
@@ -188,7 +191,7 @@ impl<D: Database> Import<D> {
         }
         let messages = std::mem::replace(&mut self.waiting, Vec::with_capacity(TOGETHER));
         let mut ahead = match self.bus.decide_ahead(None, &messages) {
-            Some(decided) => Ahead::Decided(Box::new(decided)),
+            Some(decided) => Ahead::Decided(decided),
             None => Ahead::InVain,
         };
         self.end_what_is_under_way().await?;

@@ -191,7 +191,7 @@ fn run(command: &Subcommands) -> Result<ExitCode, Failure> {
     telemetry::start(&config)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if matches!(config.database, Database::Sqlite(_)) {
-        // The lane on SQLite is a thread of its own, which keeps a core busy: one worker less saves 5 % at full load.
+        // The lane keeps a core busy where SQLite works in its thread: one worker less saves 5 % at full load.
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         runtime.worker_threads((cores - 1).max(1));
     }

@@ -30,7 +30,7 @@ failpoints! {
     PageReceived = "page-received",
     /// The consumer has read what the messages of a page say; none has had its effect.
     PageRead = "page-read",
-    /// A unit of work has what it needs at hand, its products locked; nothing has changed.
+    /// A unit of work, or a command that is decided ahead, has what it needs at hand; nothing has changed.
     UnitLoaded = "unit-loaded",
     /// A unit of work has decided; nothing is written.
     UnitDecided = "unit-decided",

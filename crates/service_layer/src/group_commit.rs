@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, Verdict};
-use crate::message_bus::{self, Ahead, Decided, Message, MessageBus};
+use crate::message_bus::{self, Ahead, Message, MessageBus};
 use crate::metrics::Metrics;
 use crate::ports::clock::Clock;
 use crate::ports::database::{Database, StoreError, StoreResult};
@@ -120,7 +120,12 @@ impl<T> Together<T> {
         let all = std::mem::take(&mut self.messages).into_iter().zip(std::mem::take(&mut self.callers));
         for (message, caller) in all {
             match reason(&message, &caller) {
-                Some(reason) => drop(caller.answer.send(Err(reason))),
+                Some(reason) => {
+                    if let Some(mut span) = caller.span {
+                        span.text("allocation.outcome", "turned_away");
+                    }
+                    let _ = caller.answer.send(Err(reason));
+                }
                 None => self.add(Job { message, caller }),
             }
         }
@@ -130,7 +135,7 @@ impl<T> Together<T> {
 /// What waits for a lane.
 struct Queue<D: Database> {
     bus: Arc<MessageBus<D>>,
-    batch: usize,
+    limits: Limits,
     waiting: Mutex<Waiting<D::Tx>>,
     /// Tells a lane that has nothing to do.
     arrived: Notify,
@@ -177,12 +182,12 @@ impl<D: Database> Queue<D> {
         let decided = match std::mem::take(&mut next.ahead) {
             Ahead::InVain => return next.ahead = Ahead::InVain,
             Ahead::NotTried => None,
-            Ahead::Decided(decided) => Some(*decided),
+            Ahead::Decided(decided) => self.bus.holds(&decided).then_some(decided),
         };
-        let known = decided.as_ref().map_or(0, Decided::commands);
+        let known = decided.as_ref().map_or(0, |decided| decided.commands());
         let until = next.messages.len().min(known.saturating_add(most));
         next.ahead = match self.bus.decide_ahead(decided, &next.messages[known..until]) {
-            Some(decided) => Ahead::Decided(Box::new(decided)),
+            Some(decided) => Ahead::Decided(decided),
             None => Ahead::InVain,
         };
     }
@@ -195,14 +200,18 @@ impl<D: Database> AnyQueue for Queue<D> {
         if waiting.lane == At::End {
             return;
         }
-        let Waiting { next, behind, .. } = &mut *waiting;
-        if next.messages.len() < self.batch {
+        let Waiting { next, behind, lane, .. } = &mut *waiting;
+        // What has waited for long may be turned away, and then all of it would have been decided for nothing.
+        let oldest = next.callers.first().and_then(|caller| caller.since);
+        let in_time =
+            job.caller.since.zip(oldest).is_none_or(|(now, then)| now.saturating_sub(then) < self.limits.age / 2);
+        if next.messages.len() < self.limits.batch {
             next.add(job);
         } else {
             behind.push_back(job);
         }
-        if waiting.lane != At::Unknown {
-            self.decide(&mut waiting.next, DECIDED_BY_ONE);
+        if *lane != At::Unknown && in_time {
+            self.decide(next, DECIDED_BY_ONE);
         }
         if waiting.lane == At::Rest {
             waiting.lane = At::Known;
@@ -219,7 +228,6 @@ impl<D: Database> AnyQueue for Queue<D> {
 /// Takes what waits, and has it handled together. Runs until every [`LaneHandle`] is gone and the queue is empty.
 pub struct Lane<D: Database> {
     queue: Arc<Queue<D>>,
-    limits: Limits,
 }
 
 /// Puts commands into a lane's queue.
@@ -252,21 +260,19 @@ impl<D: Database> Lane<D> {
         let (clock, metrics) = (bus.clock().clone(), bus.metrics().clone());
         let room = Arc::new(Semaphore::new(limits.waiting));
         let waiting = Waiting { next: Together::default(), behind: VecDeque::new(), lane: At::Known, closed: false };
-        let queue = Arc::new(Queue {
-            bus,
-            batch: limits.batch,
-            waiting: Mutex::new(waiting),
-            arrived: Notify::new(),
-            room: room.clone(),
-        });
+        let queue =
+            Arc::new(Queue { bus, limits, waiting: Mutex::new(waiting), arrived: Notify::new(), room: room.clone() });
         let handle = LaneHandle { door: Arc::new(Door(queue.clone())), room, clock, metrics, traces };
-        (Self { queue, limits }, handle)
+        (Self { queue }, handle)
     }
 
     /// Works until nobody can send any more.
     pub async fn run(self) {
         while let Some(mut next) = self.take().await {
             self.turn_away(&mut next);
+            if next.messages.is_empty() {
+                continue;
+            }
             self.queue.decide(&mut next, usize::MAX);
             if let Ahead::Decided(decided) = &mut next.ahead {
                 self.queue.bus.build_on(decided);
@@ -293,7 +299,7 @@ impl<D: Database> Lane<D> {
                 if !waiting.next.messages.is_empty() {
                     waiting.lane = At::Unknown;
                     let next = std::mem::take(&mut waiting.next);
-                    let follow = waiting.behind.len().min(self.limits.batch);
+                    let follow = waiting.behind.len().min(self.queue.limits.batch);
                     let Waiting { next: following, behind, .. } = &mut *waiting;
                     behind.drain(..follow).for_each(|job| following.add(job));
                     break next;
@@ -314,13 +320,20 @@ impl<D: Database> Lane<D> {
     /// Turns away what has waited for too long, and what must not overtake one before it.
     fn turn_away(&self, next: &mut Together<D::Tx>) {
         let (metrics, now) = (self.queue.bus.metrics(), self.queue.bus.clock().monotonic());
+        for caller in &mut next.callers {
+            if let (Some(span), Some(since)) = (&mut caller.span, caller.since) {
+                let waited = now.saturating_sub(since).as_millis();
+                span.number("allocation.waited_ms", waited.try_into().unwrap_or(u64::MAX));
+            }
+        }
         // The one that has waited longest: to look at each would cost more than it tells.
         if let Some(since) = next.callers.iter().find_map(|caller| caller.since) {
             let waited = now.saturating_sub(since);
             metrics.wait_seconds.observe(waited.as_secs_f64());
-            if waited > self.limits.age {
+            let most = self.queue.limits.age;
+            if waited > most {
                 next.turn_away(|_, caller| {
-                    let too_late = caller.since.is_some_and(|since| now.saturating_sub(since) > self.limits.age);
+                    let too_late = caller.since.is_some_and(|since| now.saturating_sub(since) > most);
                     too_late.then(|| {
                         metrics.overloaded.inc();
                         HandlerError::Overloaded

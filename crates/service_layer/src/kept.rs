@@ -1,7 +1,7 @@
 //! Products kept between units of work: saves loading them again, a round trip and most reading of the store.
 //!
-//! Nothing rests on a kept product being as the store has it, or will have it: the version is checked at the write, and whoever was wrong begins again with
-//! what is loaded. So only what is certain to be written may be decided on it: orders for new lines that are promised or queued at once. A refusal, a line
+//! Nothing rests on a kept product being as the store has it: the version is checked at the write. Nor on its being as the store will have it: what was decided on
+//! something that was not written after all has another basis than the present one. Whoever was wrong begins again with what is loaded. So only what is certain to be written may be decided on it: orders for new lines that are promised or queued at once. A refusal, a line
 //! that may be known, whatever is due or asks the store for more is for what was loaded.
 
 use std::num::NonZeroUsize;
@@ -87,15 +87,15 @@ impl KeptProducts {
         Some(taken)
     }
 
-    /// Keeps these, which are as the store has them, or will have them once everything on this basis is written.
-    pub(crate) fn put(&self, products: impl IntoIterator<Item = Product>, basis: Basis) {
+    /// Keeps these, which are as the store has them, or will have them once everything on this basis is written; without their lines, which nobody needs
+    /// meanwhile.
+    pub(crate) fn put<'a>(&self, products: impl IntoIterator<Item = &'a Product>, basis: Basis) {
         let mut kept = self.lock();
         if kept.basis != basis {
             return;
         }
-        for mut product in products {
-            // Drops its lines, which nobody needs meanwhile.
-            product.begin_anew(product.now());
+        for product in products {
+            let product = product.begun_anew();
             if product.batches().len() <= MOST_BATCHES {
                 kept.products.put(product.sku().clone(), product);
             }

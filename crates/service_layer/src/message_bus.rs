@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub use self::ahead::{Ahead, Decided};
 use crate::failpoints::Failpoint;
 use crate::handlers::{self, BatchReply, Reply, Verdict};
-use crate::kept::{Basis, KeptProducts};
+use crate::kept::KeptProducts;
 use crate::metrics::{CommandLabels, Limit, Metrics, Outcome};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::database::{Database, RequestKey, Selection, StoreError, StoreResult, Transaction};
@@ -296,10 +296,10 @@ impl<D: Database> MessageBus<D> {
         let decided = match ahead {
             Ahead::NotTried => self.decide_ahead(None, messages),
             Ahead::InVain => None,
-            Ahead::Decided(decided) => Some(*decided),
+            Ahead::Decided(decided) => Some(decided),
         };
         if let Some(decided) = decided
-            && let Some(verdicts) = self.write_decided(decided).await?
+            && let Some(verdicts) = self.write_decided(*decided).await?
         {
             return Ok(verdicts);
         }
@@ -316,7 +316,8 @@ impl<D: Database> MessageBus<D> {
         if !committed.products.is_empty() {
             self.kept.read(committed.at, watch);
         }
-        self.note(committed, basis);
+        self.kept.put(&committed.products, basis);
+        self.note(committed.anything);
         Ok(verdicts)
     }
 
@@ -327,10 +328,9 @@ impl<D: Database> MessageBus<D> {
         Ok(committed)
     }
 
-    /// A unit of work has ended well.
-    fn note(&self, committed: Committed, basis: Basis) {
-        self.kept.put(committed.products, basis);
-        if committed.anything {
+    /// A unit of work has ended well, and had something to write or not.
+    fn note(&self, anything: bool) {
+        if anything {
             self.metrics.commits.inc();
             self.committed.send_replace(());
         }

@@ -285,8 +285,11 @@ impl<T: Transaction> UnitOfWork<T> {
     pub fn recall(&mut self, products: Vec<Product>) -> bool {
         let mut may_serve = true;
         for product in products {
-            may_serve &= !product.may_be_due() && !product.day_may_serve_queue();
+            let sku = product.sku().clone();
             self.track(product);
+            // Only now it knows what day it is where it is.
+            let product = &self.seen[&sku].product;
+            may_serve &= !product.may_be_due() && !product.day_may_serve_queue();
         }
         may_serve
     }
@@ -298,6 +301,11 @@ impl<T: Transaction> UnitOfWork<T> {
         tx.lock(&known).await?;
         self.tx = Store::Begun(tx);
         Ok(())
+    }
+
+    /// What time it is in it.
+    pub fn now(&self) -> OffsetDateTime {
+        self.tx.now()
     }
 
     /// The products as they will be in the store once this is written.

@@ -167,6 +167,28 @@ impl Product {
         self.calendar = Calendar::new(self.now.date());
     }
 
+    /// The same of another, which stays as it is: its lines are not copied first.
+    #[must_use]
+    pub fn begun_anew(&self) -> Self {
+        Self {
+            sku: self.sku.clone(),
+            version: self.version,
+            changed_at: self.changed_at,
+            now: self.now,
+            settings: self.settings.clone(),
+            batches: self.batches.iter().filter(|batch| batch.is_open()).cloned().collect(),
+            lines: BTreeMap::new(),
+            backordered: self.backordered,
+            queued: self.queued,
+            out_of_stock_raised: self.out_of_stock_raised,
+            low: self.low.clone(),
+            usual_strategy: self.usual_strategy,
+            calendar: self.calendar.clone(),
+            events: Vec::new(),
+            looked_over: BTreeSet::new(),
+        }
+    }
+
     /// Takes batches into memory that have nothing left and are named by the work at hand all the same.
     pub fn remember_batches(&mut self, batches: impl IntoIterator<Item = Batch>) {
         self.batches.extend(batches);

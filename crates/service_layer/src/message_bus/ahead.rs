@@ -4,10 +4,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocation_domain::{Product, Sku};
 use futures_util::FutureExt;
-use time::OffsetDateTime;
 
 use super::{Behind, Message, MessageBus, handle_in};
 use crate::failpoints::Failpoint;
@@ -16,12 +16,16 @@ use crate::kept::{Basis, KeptProducts, skus_of};
 use crate::ports::database::{Database, StoreError, StoreResult, Transaction};
 use crate::unit_of_work::UnitOfWork;
 
+/// For how long what was decided may wait to be written: it is to have happened a moment earlier, not on another day.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// A unit of work that was decided on kept products, and of which the store knows nothing yet.
 pub struct Decided<T> {
     uow: UnitOfWork<T>,
     verdicts: Vec<Option<Verdict>>,
     basis: Basis,
-    now: OffsetDateTime,
+    /// When it was begun, by our own watch.
+    begun: Duration,
     /// If others are decided on what it will have made of its products.
     built_on: Option<BuiltOn>,
 }
@@ -55,13 +59,17 @@ pub enum Ahead<T> {
 
 impl<D: Database> MessageBus<D> {
     /// Decides commands on kept products, together with what is `decided` already; `None`: all of them have to be decided on what is loaded.
-    pub fn decide_ahead(&self, decided: Option<Decided<D::Tx>>, messages: &[Message]) -> Option<Decided<D::Tx>> {
+    pub fn decide_ahead(
+        &self,
+        decided: Option<Box<Decided<D::Tx>>>,
+        messages: &[Message],
+    ) -> Option<Box<Decided<D::Tx>>> {
         let mut decided = match decided {
             Some(decided) => decided,
-            None => self.begin_ahead()?,
+            None => Box::new(self.begin_ahead()?),
         };
         let at_hand = |sku: &_| decided.uow.product(sku).is_some();
-        let products = self.kept.take(messages, at_hand, decided.now)?;
+        let products = self.kept.take(messages, at_hand, decided.uow.now())?;
         // A panic is a defect, which is found again with what is loaded. Only the store is ever waited for.
         let added = AssertUnwindSafe(decided.add(products, messages)).catch_unwind().now_or_never();
         if let Some(Ok(true)) = added {
@@ -72,16 +80,22 @@ impl<D: Database> MessageBus<D> {
     }
 
     fn begin_ahead(&self) -> Option<Decided<D::Tx>> {
-        let (basis, now) = self.kept.begin(self.clock.monotonic())?;
+        let begun = self.clock.monotonic();
+        let (basis, now) = self.kept.begin(begun)?;
         let uow = UnitOfWork::unasked(now, self.entropy.clone(), self.usual.clone());
         let uow = uow.with_most_holds(self.most_holds);
-        Some(Decided { uow, verdicts: Vec::new(), basis, now, built_on: None })
+        Some(Decided { uow, verdicts: Vec::new(), basis, begun, built_on: None })
+    }
+
+    /// Whether what was decided can still be written. If not, it is better decided anew than added to.
+    pub fn holds(&self, decided: &Decided<D::Tx>) -> bool {
+        decided.basis == self.kept.basis() && self.clock.monotonic().saturating_sub(decided.begun) < FRESH
     }
 
     /// Has what comes next decided on what this will have made of its products, before it is written. Only one at a time may be built on: it has to be handled
     /// before another is.
     pub fn build_on(&self, decided: &mut Decided<D::Tx>) {
-        self.kept.put(decided.uow.products().cloned(), decided.basis);
+        self.kept.put(decided.uow.products(), decided.basis);
         let skus = decided.uow.products().map(|product| product.sku().clone()).collect();
         decided.built_on = Some(BuiltOn { kept: self.kept.clone(), skus, written: false });
     }
@@ -97,15 +111,15 @@ impl<D: Database> MessageBus<D> {
             self.commit(uow).await
         };
         match written.await {
-            Ok(mut committed) => {
-                if let Some(built_on) = &mut built_on {
-                    built_on.written = true;
-                    // What is kept of them may be newer.
-                    committed.products.clear();
-                }
+            Ok(committed) => {
                 self.kept.were_right();
                 self.metrics.from_memory.inc();
-                self.note(committed, basis);
+                match &mut built_on {
+                    // What is kept of its products may be newer.
+                    Some(built_on) => built_on.written = true,
+                    None => self.kept.put(&committed.products, basis),
+                }
+                self.note(committed.anything);
                 Ok(Some(verdicts))
             }
             Err(StoreError::Conflict(_)) => {

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use allocation_domain::commands::LineChange;
+use allocation_domain::commands::{LineChange, WhenShort};
 use allocation_domain::product::Declared;
 use allocation_domain::{
-    AcceptedLine, Batch, BatchRef, Command, Event, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku,
+    AcceptedLine, Batch, BatchRef, Command, Event, LineKey, OrderId, PartKey, Product, Rejection, Seniority, Sku, Terms,
 };
-use allocation_service_layer::MessageBus;
 use allocation_service_layer::group_commit::{Commands, HandlerError, Lane, LaneHandle, Limits};
 use allocation_service_layer::handlers::{BatchReply, OrderReply, Reply, Verdict};
 use allocation_service_layer::metrics::Metrics;
@@ -23,13 +22,15 @@ use allocation_service_layer::ports::reader::{LineFilter, Reader};
 use allocation_service_layer::verify::ProductBooks;
 use allocation_service_layer::views;
 use allocation_service_layer::wire::parse_event;
+use allocation_service_layer::{MessageBus, TimeZones, Usual};
 use allocation_testing::clock::{CountingEntropy, ManualClock};
 use allocation_testing::contracts::Fixture;
 use allocation_testing::fakes::{FakeDatabase, FakeTransaction};
 use allocation_testing::shorthand::{
-    allocate, change_eta, change_line, change_quantity, create_batch, day, deallocate, declare_batch, message, order,
-    qty, sku,
+    allocate, ask_on, change_eta, change_line, change_quantity, create_batch, day, deallocate, declare_batch,
+    keep_back, message, order, qty, sku,
 };
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -384,8 +385,15 @@ struct Gated {
     gate: Arc<Semaphore>,
     begun: Arc<AtomicUsize>,
     panics: Arc<AtomicBool>,
-    fails: Arc<AtomicBool>,
+    fails: Arc<AtomicUsize>,
 }
+
+/// What `Gated::fails` says.
+const NOTHING: usize = 0;
+const AT_BEGIN: usize = 1;
+const BEFORE_COMMIT: usize = 2;
+/// It is done, and nobody hears of it.
+const AFTER_COMMIT: usize = 3;
 
 impl Gated {
     fn new(store: FakeDatabase) -> Self {
@@ -397,6 +405,11 @@ impl Gated {
 struct GatedTransaction {
     tx: FakeTransaction,
     panics: bool,
+    fails: usize,
+}
+
+fn told_to_fail() -> StoreError {
+    StoreError::Unavailable("told to fail".into())
 }
 
 impl Database for Gated {
@@ -405,10 +418,11 @@ impl Database for Gated {
     async fn begin(&self) -> StoreResult<GatedTransaction> {
         self.gate.acquire().await.expect("an open gate").forget();
         self.begun.fetch_add(1, Ordering::SeqCst);
-        if self.fails.swap(false, Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("told to fail".into()));
+        let (panics, fails) = (self.panics.swap(false, Ordering::SeqCst), self.fails.swap(NOTHING, Ordering::SeqCst));
+        if fails == AT_BEGIN {
+            return Err(told_to_fail());
         }
-        Ok(GatedTransaction { tx: self.store.begin().await?, panics: self.panics.swap(false, Ordering::SeqCst) })
+        Ok(GatedTransaction { tx: self.store.begin().await?, panics, fails })
     }
 }
 
@@ -442,7 +456,11 @@ impl Transaction for GatedTransaction {
     }
 
     async fn commit(self) -> StoreResult<()> {
-        self.tx.commit().await
+        if self.fails == BEFORE_COMMIT {
+            return Err(told_to_fail());
+        }
+        self.tx.commit().await?;
+        if self.fails == AFTER_COMMIT { Err(told_to_fail()) } else { Ok(()) }
     }
 
     async fn end(self) -> StoreResult<()> {
@@ -630,17 +648,89 @@ async fn what_was_decided_ahead_needs_one_transaction_and_loads_nothing() {
 
 #[tokio::test]
 async fn what_was_decided_on_something_that_was_never_written_is_decided_anew() {
+    for fails in [AT_BEGIN, BEFORE_COMMIT] {
+        let (gated, fixture, [first, second]) = one_decided_ahead_of_another().await;
+        gated.fails.store(fails, Ordering::SeqCst);
+        gated.gate.add_permits(1);
+        let failed = first.await.unwrap();
+        assert!(matches!(failed, Err(HandlerError::Store(StoreError::Unavailable(_)))), "{failed:?}");
+        // Another copy brings the product to the very version that the first would have left.
+        fixture.handle([allocate("elsewhere", &[("TABLE", 5)])]).await.remove(0).unwrap();
+        gated.gate.add_permits(1);
+        second.await.unwrap().unwrap().unwrap();
+        assert!(fixture.lines_of("o1").await.is_empty());
+        assert_eq!(fixture.lines_of("o2").await.len(), 1);
+        fixture.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_which_nobody_knows_is_nothing_to_build_on() {
     let (gated, fixture, [first, second]) = one_decided_ahead_of_another().await;
-    // Another copy brings the product to the very version that the first would have left.
-    fixture.handle([allocate("elsewhere", &[("TABLE", 5)])]).await.remove(0).unwrap();
-    gated.fails.store(true, Ordering::SeqCst);
+    gated.fails.store(AFTER_COMMIT, Ordering::SeqCst);
     gated.gate.add_permits(2);
-    let failed = first.await.unwrap();
-    assert!(matches!(failed, Err(HandlerError::Store(StoreError::Unavailable(_)))), "{failed:?}");
+    assert!(first.await.unwrap().is_err());
     second.await.unwrap().unwrap().unwrap();
-    assert!(fixture.lines_of("o1").await.is_empty());
-    assert_eq!(fixture.lines_of("o2").await.len(), 1);
+    assert_eq!(gated.begun.load(Ordering::SeqCst), 3, "the second was loaded, at once");
+    assert_eq!((fixture.lines_of("o1").await.len(), fixture.lines_of("o2").await.len()), (1, 1));
     fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_ahead_and_has_waited_too_long_is_turned_away() {
+    let (gated, fixture, [first, second]) = one_decided_ahead_of_another().await;
+    fixture.clock.advance(Duration::from_secs(6));
+    gated.gate.add_permits(2);
+    first.await.unwrap().unwrap().unwrap();
+    assert!(matches!(second.await.unwrap(), Err(HandlerError::Overloaded)));
+    assert!(fixture.lines_of("o2").await.is_empty());
+    fixture.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_ahead_does_not_overtake_one_that_has_failed() {
+    let (gated, handle, fixture) = lane(Limits { batch: 1, ..Limits::default() }).await;
+    gated.gate.add_permits(1);
+    ask(&handle, "o0").await.unwrap().unwrap().unwrap();
+    let page = ["o1", "o2"].map(|order| message(allocate(order, &[("TABLE", 1)]))).to_vec();
+    let page = tokio::spawn(async move { handle.handle_all(page).await });
+    settle().await;
+    gated.fails.store(BEFORE_COMMIT, Ordering::SeqCst);
+    gated.gate.add_permits(2);
+    let verdicts = page.await.unwrap();
+    assert!(matches!(verdicts[..], [Err(HandlerError::Store(_)), Err(HandlerError::Overtaking)]), "{verdicts:?}");
+    assert!(fixture.lines_of("o2").await.is_empty());
+    fixture.assert_balanced().await;
+}
+
+/// As in the contract of `who_waits_is_served_by_the_day`, six seconds around a midnight that is none by Universal Time.
+#[tokio::test]
+async fn a_kept_product_knows_what_day_it_is_where_it_is() {
+    let newcomer = async |loaded: bool| {
+        let fixture = fixture();
+        fixture.clock.advance(Duration::from_secs(4 * 3_600 - 3));
+        let east = TimeZone::fixed(jiff::tz::offset(8));
+        let usual = Usual { time_zones: TimeZones::new(east, BTreeMap::new()), ..Usual::default() };
+        let bus = || fixture.bus().with_usual(usual.clone());
+        let mut knows = bus();
+        for command in [
+            keep_back("A", 4),
+            create_batch("late", "A", 4, Some(day(1))),
+            create_batch("next", "A", 1, Some(day(2))),
+            create_batch("here", "A", 3, None),
+            ask_on("o1", WhenShort::Backorder, &Terms::whole(), &[("A", 4)]),
+        ] {
+            knows.handle(message(command)).await.unwrap().unwrap();
+        }
+        fixture.clock.advance(Duration::from_secs(6));
+        if loaded {
+            knows = bus();
+        }
+        let verdict = knows.handle(message(allocate("newcomer", &[("A", 1)]))).await.unwrap();
+        fixture.assert_balanced().await;
+        (verdict, everything(&fixture).await)
+    };
+    assert_eq!(newcomer(false).await, newcomer(true).await);
 }
 
 #[tokio::test]
@@ -764,7 +854,7 @@ proptest! {
     fn a_store_that_fails_now_and_then_loses_nothing_that_a_lane_has_promised(
         commands in commands(),
         batch in 1..5_usize,
-        happens in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 40),
+        happens in prop::collection::vec((any::<bool>(), NOTHING..=2 * AFTER_COMMIT, any::<bool>()), 40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -777,7 +867,7 @@ proptest! {
                 let handle = handle.clone();
                 asked.push((order, tokio::spawn(async move { handle.handle(message(command)).await })));
                 settle().await;
-                gated.fails.fetch_or(fails, Ordering::SeqCst);
+                gated.fails.store(fails, Ordering::SeqCst);
                 if elsewhere {
                     let _ = fixture.handle([allocate(&format!("elsewhere-{nth}"), &[("A", 1)])]).await;
                 }
