@@ -186,6 +186,9 @@ impl<D: Database> Import<D> {
 
     /// Has what waits handled, after what is under way. It is decided before that has ended, if it can be: this saves most of the time that deciding takes.
     async fn flush(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         if self.under_way.as_ref().is_some_and(|before| !before.built_on) {
             self.end_what_is_under_way().await?;
         }

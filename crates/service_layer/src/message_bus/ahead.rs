@@ -102,10 +102,10 @@ impl<D: Database> MessageBus<D> {
 
     /// Writes what was decided; `None`: it does not hold any more, and nothing was written.
     pub(super) async fn write_decided(&self, decided: Decided<D::Tx>) -> StoreResult<Option<Vec<Option<Verdict>>>> {
-        let Decided { mut uow, verdicts, basis, mut built_on, .. } = decided;
-        if self.kept.basis() != basis {
+        if !self.holds(&decided) {
             return Ok(None);
         }
+        let Decided { mut uow, verdicts, basis, mut built_on, .. } = decided;
         let written = async {
             uow.begin(self.database.begin().await?).await?;
             self.commit(uow).await
