@@ -21,7 +21,13 @@ impl Attempts {
 
     /// Waits for the next one, and fails the test when there have been too many.
     pub(crate) async fn again(&mut self) {
-        self.left = self.left.checked_sub(1).unwrap_or_else(|| panic!("waited in vain for: {}", self.what));
+        self.again_or(String::new).await;
+    }
+
+    /// The same, with something that tells more of why.
+    pub(crate) async fn again_or(&mut self, why: impl FnOnce() -> String) {
+        let vain = || panic!("waited in vain for: {} {}", self.what, why());
+        self.left = self.left.checked_sub(1).unwrap_or_else(vain);
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -169,7 +169,7 @@ impl Keeper {
         self.begin();
         let mut attempts = Attempts::at("a server to take connections");
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            attempts.again().await;
+            attempts.again_or(|| format!("; it has said:\n{}", self.log())).await;
         }
     }
 
