@@ -4,6 +4,7 @@ mod api_keys;
 mod archive;
 mod backup;
 mod dead_letters;
+mod ends;
 mod event_log;
 mod movements;
 mod reader;
@@ -21,11 +22,12 @@ use allocation_service_layer::ports::database::{Database, StoreError, StoreResul
 use allocation_service_layer::wire::parse_date;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
 use time::Date;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::migrations::{self, Applied, Migration};
 use crate::rows::{self, BatchRow, LineRow, ProductRow, damaged};
 pub use backup::{Existing, SqliteCopy};
+use ends::{End, Ends};
 pub use transaction::SqliteTransaction;
 
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -41,12 +43,18 @@ const BUSY: Duration = Duration::from_secs(15);
 /// How many reads may be under way at once.
 const READERS: usize = 4;
 
+/// The one connection that writes, and where the chains end that it has written.
+struct Writer {
+    connection: Connection,
+    ends: Ends,
+}
+
 /// An embedded database in one file.
 #[derive(Clone)]
 pub struct SqliteDatabase {
     path: Arc<PathBuf>,
     clock: Arc<dyn Clock>,
-    writer: Arc<tokio::sync::Mutex<Connection>>,
+    writer: Arc<tokio::sync::Mutex<Writer>>,
     readers: Arc<Mutex<Vec<Connection>>>,
     reading: Arc<Semaphore>,
 }
@@ -65,7 +73,7 @@ impl SqliteDatabase {
         Ok(Self {
             path: Arc::new(path),
             clock,
-            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            writer: Arc::new(tokio::sync::Mutex::new(Writer { connection: writer, ends: Ends::default() })),
             readers: Arc::default(),
             reading: Arc::new(Semaphore::new(READERS)),
         })
@@ -100,16 +108,22 @@ impl SqliteDatabase {
         &self,
         job: impl FnOnce(&mut Connection) -> StoreResult<R> + Send + 'static,
     ) -> StoreResult<R> {
-        let mut connection = self.writer.clone().lock_owned().await;
-        blocking(move || job(&mut connection)).await
+        let mut writer = self.writer.clone().lock_owned().await;
+        blocking(move || {
+            writer.ends.forget();
+            job(&mut writer.connection)
+        })
+        .await
     }
 
-    /// As `write`, but returns before the disk has it: for what may be done twice, such as a sink's progress.
+    /// As `write`, but returns before the disk has it: for what may be done twice, such as a sink's progress. It must not touch products or what they have.
     async fn note<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Connection) -> StoreResult<R> + Send + 'static,
     ) -> StoreResult<R> {
-        self.write(|connection| {
+        let mut writer = self.writer.clone().lock_owned().await;
+        blocking(move || {
+            let connection = &mut writer.connection;
             // Saves a sync for each page a sink has seen.
             connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(store_error)?;
             let done = job(connection);
@@ -146,8 +160,7 @@ impl Database for SqliteDatabase {
     type Tx = SqliteTransaction;
 
     async fn begin(&self) -> StoreResult<SqliteTransaction> {
-        let connection: OwnedMutexGuard<Connection> = self.writer.clone().lock_owned().await;
-        SqliteTransaction::begin(connection, self.clock.as_ref())
+        SqliteTransaction::begin(self.writer.clone().lock_owned().await, self.clock.as_ref())
     }
 }
 
@@ -211,22 +224,6 @@ fn chained(row: &Row<'_>, first: usize) -> StoreResult<Option<LineKey>> {
     match (text_or_null_at(row, first)?, text_or_null_at(row, first + 1)?) {
         (Some(order_id), Some(line)) => rows::line_key(order_id, line).map(Some),
         _ => Ok(None),
-    }
-}
-
-/// The ends of a product's two chains.
-#[derive(Debug, Default)]
-struct Newest {
-    /// The line accepted last.
-    line: Option<LineKey>,
-    /// Where the last event is.
-    event: Option<i64>,
-}
-
-impl Newest {
-    /// From three columns.
-    fn at(row: &Row<'_>, first: usize) -> StoreResult<Self> {
-        Ok(Self { line: chained(row, first)?, event: row.get(first + 2).map_err(store_error)? })
     }
 }
 
@@ -296,6 +293,13 @@ fn product(row: &Row<'_>) -> StoreResult<StoredProduct> {
     .stored()
 }
 
+/// Reads a product, and the ends of its chains from the columns after it.
+fn product_with_end(row: &Row<'_>) -> StoreResult<(StoredProduct, End)> {
+    let stored = product(row)?;
+    let end = End::at(row, PRODUCT_COLUMNS, stored.version)?;
+    Ok((stored, end))
+}
+
 /// The columns that [`batch`] reads.
 macro_rules! batch_columns {
     () => {
@@ -304,10 +308,9 @@ macro_rules! batch_columns {
     };
 }
 const BATCH: &str = batch_columns!();
-/// What is asked of every product in every unit of work: put together once.
-const PRODUCT_WITH_NEWEST: &str =
+/// What is asked of every product that is loaded: put together once.
+const PRODUCT_WITH_ENDS: &str =
     concat!("SELECT ", product_columns!(), ", newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1");
-const NEWEST: &str = "SELECT newest_order_id, newest_line, newest_event FROM products WHERE sku = ?1 AND version = ?2";
 const OPEN_BATCHES: &str = concat!("SELECT ", batch_columns!(), " FROM batches WHERE sku = ?1 AND is_open");
 /// How many they are.
 const BATCH_COLUMNS: usize = 13;

@@ -18,10 +18,11 @@ use rusqlite::{Connection, Row, Statement};
 use time::OffsetDateTime;
 
 use super::archive::{self, CHECKPOINT, CHECKPOINT_BATCH, CHECKPOINT_LINE};
+use super::ends::End;
 use super::{
-    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, Newest, OPEN_BATCHES, PRODUCT, PRODUCT_COLUMNS,
-    SqliteDatabase, all, applied, batch, chained, date_at, line, movements, number_at, open_reader, product,
-    store_error, text_at, waiting, walk,
+    BATCH, BATCH_COLUMNS, LINE, LINE_COLUMNS, MIGRATIONS, OPEN_BATCHES, PRODUCT, SqliteDatabase, all, applied, batch,
+    chained, date_at, line, movements, number_at, open_reader, product, product_with_end, store_error, text_at,
+    waiting, walk,
 };
 use crate::migrations;
 use crate::rows::{self, count, damaged, number};
@@ -324,9 +325,7 @@ impl<'c> Tables<'c> {
         params: impl rusqlite::Params + Clone,
     ) -> StoreResult<SideBySide<'a>> {
         Ok(SideBySide {
-            heads: by_sku(&mut self.heads, params.clone(), 0, |row| {
-                Ok((product(row)?, Newest::at(row, PRODUCT_COLUMNS)?))
-            })?,
+            heads: by_sku(&mut self.heads, params.clone(), 0, product_with_end)?,
             batches: by_sku(&mut self.batches, params.clone(), BATCH_COLUMNS, |row| {
                 Ok((batch(row)?, movements::span_at(row, BATCH_COLUMNS + 1)?))
             })?,
@@ -354,7 +353,7 @@ type Place = (i64, Option<i64>);
 
 /// The tables, each up to where it was read.
 struct SideBySide<'a> {
-    heads: Rows<'a, (StoredProduct, Newest)>,
+    heads: Rows<'a, (StoredProduct, End)>,
     batches: Rows<'a, (Batch, Span)>,
     lines: Rows<'a, (AcceptedLine, Option<LineKey>)>,
     orphans: Rows<'a, String>,
@@ -384,8 +383,8 @@ impl SideBySide<'_> {
 
     /// What all tables have of a product.
     fn books(&mut self, sku: Sku, now: OffsetDateTime) -> StoreResult<ProductBooks> {
-        let (head, newest) = take(&mut self.heads, &sku)?.pop().unzip();
-        let newest = newest.unwrap_or_default();
+        let (head, end) = take(&mut self.heads, &sku)?.pop().unzip();
+        let end = end.unwrap_or_default();
         let (batches, spans): (Vec<Batch>, Vec<Span>) = take(&mut self.batches, &sku)?.into_iter().unzip();
         let (lines, previous): (Vec<AcceptedLine>, Vec<Option<LineKey>>) =
             take(&mut self.lines, &sku)?.into_iter().unzip();
@@ -395,7 +394,7 @@ impl SideBySide<'_> {
             .collect();
         // Each line points to the one before it, and the product to the last.
         let before = std::iter::once(None).chain(lines.iter().map(|line| Some(&line.key)));
-        if !before.eq(previous.iter().chain([&newest.line]).map(Option::as_ref)) {
+        if !before.eq(previous.iter().chain([&end.line]).map(Option::as_ref)) {
             faults.push("the chain of its lines is broken".to_owned());
         }
         let (events, places): (Vec<_>, Vec<Place>) = take(&mut self.events, &sku)?.into_iter().unzip();
@@ -408,7 +407,7 @@ impl SideBySide<'_> {
             None => faults.push("has batches or lines of a checkpoint that is not there".to_owned()),
         }
         let before = std::iter::once(None).chain(places.iter().map(|(position, _)| Some(*position)));
-        let pointers = places.iter().map(|(_, previous)| *previous).chain([newest.event]);
+        let pointers = places.iter().map(|(_, previous)| *previous).chain([end.event]);
         // The first points to one that was archived, if any was.
         let archived = usize::from(checkpoint.is_some());
         if !before.skip(archived).eq(pointers.skip(archived)) {

@@ -15,51 +15,59 @@ use rusqlite::{CachedStatement, Connection, params};
 use time::OffsetDateTime;
 use tokio::sync::OwnedMutexGuard;
 
+use super::ends::End;
 use super::reader::books;
 use super::{
-    BATCH, LINE, NEWEST, Newest, OPEN_BATCHES, PRODUCT_COLUMNS, PRODUCT_WITH_NEWEST, all, batch, line, movements,
-    named_units, product, store_error, waiting, walk,
+    BATCH, LINE, OPEN_BATCHES, PRODUCT_WITH_ENDS, Writer, all, batch, line, movements, named_units, product_with_end,
+    store_error, waiting, walk,
 };
 use crate::rows::{self, damaged, number};
 
 /// A transaction that owns the writing connection until it ends. Its futures never wait: SQLite does its work when called.
 pub struct SqliteTransaction {
-    connection: OwnedMutexGuard<Connection>,
+    writer: OwnedMutexGuard<Writer>,
     now: OffsetDateTime,
     finished: bool,
-    /// The newest line and event of each product loaded: where new ones are chained on.
-    newest: BTreeMap<Sku, Newest>,
 }
 
 impl SqliteTransaction {
-    pub(super) fn begin(connection: OwnedMutexGuard<Connection>, clock: &dyn Clock) -> StoreResult<Self> {
+    pub(super) fn begin(writer: OwnedMutexGuard<Writer>, clock: &dyn Clock) -> StoreResult<Self> {
         // IMMEDIATE: takes the write lock now, so that what is read below can't be stale when it is written.
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
-        let now = rows::storable(clock.now());
-        Ok(Self { connection, now, finished: false, newest: BTreeMap::new() })
+        writer.connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
+        let mut begun = Self { writer, now: rows::storable(clock.now()), finished: false };
+        let Writer { connection, ends } = &mut *begun.writer;
+        ends.begin(connection)?;
+        Ok(begun)
     }
 
     fn statement(&self, sql: &str) -> StoreResult<CachedStatement<'_>> {
-        self.connection.prepare_cached(sql).map_err(store_error)
+        self.connection().prepare_cached(sql).map_err(store_error)
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.writer.connection
     }
 
     fn product(&mut self, sku: &Sku) -> StoreResult<Option<Product>> {
-        let head = all(&self.connection, PRODUCT_WITH_NEWEST, [sku.as_str()], |row| {
-            Ok((product(row)?, Newest::at(row, PRODUCT_COLUMNS)?))
-        })?;
-        let Some((mut stored, newest)) = head.into_iter().next() else { return Ok(None) };
-        self.newest.insert(sku.clone(), newest);
-        stored.batches = all(&self.connection, OPEN_BATCHES, [sku.as_str()], batch)?;
+        let head = all(self.connection(), PRODUCT_WITH_ENDS, [sku.as_str()], product_with_end)?;
+        let Some((mut stored, end)) = head.into_iter().next() else { return Ok(None) };
+        self.writer.ends.put(sku.clone(), end);
+        stored.batches = all(self.connection(), OPEN_BATCHES, [sku.as_str()], batch)?;
         Ok(Some(Product::restore(stored, self.now)))
     }
 
-    fn save_batch(&self, change: &ProductChanges<'_>, kind: Change, batch: &Batch) -> StoreResult<()> {
+    fn save_batch(
+        statements: &mut Statements<'_>,
+        change: &ProductChanges<'_>,
+        kind: Change,
+        batch: &Batch,
+    ) -> StoreResult<()> {
         let sku = change.product.sku().as_str();
         let (held, allocated, reference) = (number(batch.held), number(batch.allocated), batch.reference.as_str());
         let sql = match kind {
             Change::Placements => {
                 let sql = "UPDATE batches SET held = ?1, allocated = ?2 WHERE sku = ?3 AND reference = ?4";
-                self.statement(sql)?.execute((held, allocated, sku, reference)).map_err(store_error)?;
+                statements.find(sql)?.execute((held, allocated, sku, reference)).map_err(store_error)?;
                 return Ok(());
             }
             Change::Insert => {
@@ -94,79 +102,86 @@ impl SqliteTransaction {
             &batch.location.as_str(),
         ];
         let wanted = if kind == Change::Insert { &params[..] } else { &params[..15] };
-        self.statement(sql)?.execute(wanted).map_err(store_error)?;
+        statements.find(sql)?.execute(wanted).map_err(store_error)?;
         Ok(())
     }
 
     /// Writes a line: a new one with the key of the line before it, on which it is chained.
     fn save_line(
-        &self,
+        statements: &mut Statements<'_>,
         product: &Product,
         line: &AcceptedLine,
         kind: Change,
         previous: Option<&LineKey>,
     ) -> StoreResult<()> {
         let sku = product.sku().as_str();
+        let units = rows::Units::of(line);
+        let key = (line.key.order_id.as_str(), line.key.line.as_str());
+        let rare = RareColumns::of(product, line);
+        // Half of the columns are null in nearly all lines: not to bind them saves a twentieth of what a line costs.
         let sql = match kind {
+            Change::Insert if rare.are_null() => {
+                "INSERT INTO lines (order_id, sku, line, requested, placed, backordered, queued, batch, priority,
+                                    in_parts, accepted, previous_order_id, previous_line)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+            }
             Change::Insert => {
-                "INSERT INTO lines (requested, placed, backordered, queued, batch, dropped, cancelled, lapsed, held_until,
-                                    priority, by_date, not_before, min_split, in_parts, shipped, min_days, spoils_on,
-                                    over_locations, locations, order_id, sku, line, accepted, previous_order_id,
-                                    previous_line)
+                "INSERT INTO lines (order_id, sku, line, requested, placed, backordered, queued, batch, priority,
+                                    in_parts, accepted, previous_order_id, previous_line, dropped, cancelled, lapsed,
+                                    held_until, by_date, not_before, min_split, shipped, min_days, spoils_on,
+                                    over_locations, locations)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
                          ?22, ?23, ?24, ?25)"
             }
             Change::Update | Change::Placements => {
-                "UPDATE lines SET requested = ?1, placed = ?2, backordered = ?3, queued = ?4, batch = ?5, dropped = ?6,
-                                  cancelled = ?7, lapsed = ?8, held_until = ?9, priority = ?10, by_date = ?11,
-                                  not_before = ?12, min_split = ?13, in_parts = ?14, shipped = ?15, min_days = ?16,
-                                  spoils_on = ?17, over_locations = ?18, locations = ?19
-                 WHERE order_id = ?20 AND sku = ?21 AND line = ?22"
+                "UPDATE lines SET requested = ?4, placed = ?5, backordered = ?6, queued = ?7, batch = ?8, priority = ?9,
+                                  in_parts = ?10, dropped = ?14, cancelled = ?15, lapsed = ?16, held_until = ?17,
+                                  by_date = ?18, not_before = ?19, min_split = ?20, shipped = ?21, min_days = ?22,
+                                  spoils_on = ?23, over_locations = ?24, locations = ?25
+                 WHERE order_id = ?1 AND sku = ?2 AND line = ?3"
             }
         };
-        let units = rows::Units::of(line);
-        let key = (line.key.order_id.as_str(), line.key.line.as_str());
-        let mut statement = self.statement(sql)?;
-        let mut at = 0;
-        let mut bind = |value: &dyn rusqlite::ToSql| {
-            at += 1;
-            statement.raw_bind_parameter(at, value).map_err(store_error)
-        };
-        bind(&number(line.requested.units()))?;
-        bind(&number(units.placed))?;
-        bind(&number(units.backordered))?;
-        bind(&number(line.queued))?;
-        bind(&units.batch)?;
-        bind(&rows::rare(line.dropped))?;
-        bind(&rows::rare(line.cancelled))?;
-        bind(&rows::rare(line.lapsed))?;
-        bind(&line.hold.map(rows::micros))?;
-        bind(&line.terms.priority)?;
-        bind(&line.terms.by.map(date_text))?;
-        bind(&line.terms.not_before.map(date_text))?;
-        bind(&rows::min_split(line.terms.split))?;
-        bind(&units.in_parts)?;
-        bind(&rows::rare(line.shipped()))?;
-        bind(&line.terms.min_days)?;
-        bind(&product.spoils_on(line).map(date_text))?;
-        bind(&rows::over_locations(line.terms.split))?;
-        bind(&line.terms.locations.as_ref().and_then(|accepted| rows::names(accepted.iter())))?;
-        bind(&key.0)?;
-        bind(&sku)?;
-        bind(&key.1)?;
+        let statement = statements.find(sql)?;
+        let mut bind =
+            |at: usize, value: &dyn rusqlite::ToSql| statement.raw_bind_parameter(at, value).map_err(store_error);
+        bind(1, &key.0)?;
+        bind(2, &sku)?;
+        bind(3, &key.1)?;
+        bind(4, &number(line.requested.units()))?;
+        bind(5, &number(units.placed))?;
+        bind(6, &number(units.backordered))?;
+        bind(7, &number(line.queued))?;
+        bind(8, &units.batch)?;
+        bind(9, &line.terms.priority)?;
+        bind(10, &units.in_parts)?;
         if kind == Change::Insert {
-            bind(&number(line.accepted))?;
-            bind(&previous.map(|key| key.order_id.as_str()))?;
-            bind(&previous.map(|key| key.line.as_str()))?;
+            bind(11, &number(line.accepted))?;
+            bind(12, &previous.map(|key| key.order_id.as_str()))?;
+            bind(13, &previous.map(|key| key.line.as_str()))?;
+        }
+        if kind != Change::Insert || !rare.are_null() {
+            bind(14, &rare.dropped)?;
+            bind(15, &rare.cancelled)?;
+            bind(16, &rare.lapsed)?;
+            bind(17, &rare.held_until)?;
+            bind(18, &rare.by_date)?;
+            bind(19, &rare.not_before)?;
+            bind(20, &rare.min_split)?;
+            bind(21, &rare.shipped)?;
+            bind(22, &rare.min_days)?;
+            bind(23, &rare.spoils_on)?;
+            bind(24, &rare.over_locations)?;
+            bind(25, &rare.locations)?;
         }
         statement.raw_execute().map_err(store_error)?;
         if kind != Change::Insert {
-            self.statement("DELETE FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3")?
+            statements
+                .find("DELETE FROM parts WHERE sku = ?1 AND order_id = ?2 AND line = ?3")?
                 .execute((sku, key.0, key.1))
                 .map_err(store_error)?;
         }
         if units.in_parts {
-            let mut insert = self.statement(
+            let insert = statements.find(
                 "INSERT INTO parts (sku, order_id, line, priority, accepted, batch, qty, locked)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
@@ -180,13 +195,14 @@ impl SqliteTransaction {
         }
         for (nth, shipped) in line.shipped.iter().enumerate() {
             let (qty, returned) = (number(shipped.qty), number(shipped.returned));
-            self.statement(
+            let upsert = statements.find(
                 "INSERT INTO shipments (sku, order_id, line, nth, batch, qty, returned)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT DO UPDATE SET qty = excluded.qty, returned = excluded.returned",
-            )?
-            .execute((sku, key.0, key.1, number(nth as u64), shipped.batch.as_str(), qty, returned))
-            .map_err(store_error)?;
+            )?;
+            upsert
+                .execute((sku, key.0, key.1, number(nth as u64), shipped.batch.as_str(), qty, returned))
+                .map_err(store_error)?;
         }
         Ok(())
     }
@@ -203,7 +219,7 @@ impl SqliteTransaction {
         // Where to go on is a line; units of a line that has several acceptances are found elsewhere.
         let from = after.map(|after| &after.line);
         let mut found = Vec::new();
-        walk(&self.connection, sku, from, |line| {
+        walk(self.connection(), sku, from, |line| {
             let simple = !rows::Units::of(&line).in_parts;
             if simple && line.hold.is_none() && line.terms.priority == 0 && line.is_in(reference) {
                 found.push(Units { accepted: line.accepted, line, locked: false });
@@ -211,6 +227,63 @@ impl SqliteTransaction {
             Ok(found.len() < limit)
         })?;
         Ok(found)
+    }
+}
+
+/// What is null of a line that asks for nothing special, and to which nothing has happened yet.
+#[derive(PartialEq, Default)]
+struct RareColumns {
+    dropped: Option<i64>,
+    cancelled: Option<i64>,
+    lapsed: Option<i64>,
+    held_until: Option<i64>,
+    by_date: Option<String>,
+    not_before: Option<String>,
+    min_split: Option<i64>,
+    shipped: Option<i64>,
+    min_days: Option<u16>,
+    spoils_on: Option<String>,
+    over_locations: Option<bool>,
+    locations: Option<String>,
+}
+
+impl RareColumns {
+    fn of(product: &Product, line: &AcceptedLine) -> Self {
+        Self {
+            dropped: rows::rare(line.dropped),
+            cancelled: rows::rare(line.cancelled),
+            lapsed: rows::rare(line.lapsed),
+            held_until: line.hold.map(rows::micros),
+            by_date: line.terms.by.map(date_text),
+            not_before: line.terms.not_before.map(date_text),
+            min_split: rows::min_split(line.terms.split),
+            shipped: rows::rare(line.shipped()),
+            min_days: line.terms.min_days,
+            spoils_on: product.spoils_on(line).map(date_text),
+            over_locations: rows::over_locations(line.terms.split),
+            locations: line.terms.locations.as_ref().and_then(|accepted| rows::names(accepted.iter())),
+        }
+    }
+
+    fn are_null(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Statements that are run again and again, each looked up once: it costs a lookup by the whole text, which is as much as a tenth of a row.
+struct Statements<'c> {
+    connection: &'c Connection,
+    in_use: Vec<(&'static str, CachedStatement<'c>)>,
+}
+
+impl<'c> Statements<'c> {
+    fn find(&mut self, sql: &'static str) -> StoreResult<&mut CachedStatement<'c>> {
+        let known = self.in_use.iter().position(|(known, _)| std::ptr::eq(*known, sql));
+        let at = known.unwrap_or(self.in_use.len());
+        if known.is_none() {
+            self.in_use.push((sql, self.connection.prepare_cached(sql).map_err(store_error)?));
+        }
+        Ok(&mut self.in_use[at].1)
     }
 }
 
@@ -229,9 +302,13 @@ const RARE_LOSERS: &str = "SELECT order_id, line, accepted, locked FROM (
 
 impl Drop for SqliteTransaction {
     fn drop(&mut self) {
-        if !self.finished && self.connection.execute_batch("ROLLBACK").is_err() {
+        if self.finished {
+            return;
+        }
+        if self.connection().execute_batch("ROLLBACK").is_err() {
             tracing::debug!("nothing to roll back: the transaction had ended by itself");
         }
+        self.writer.ends.forget();
     }
 }
 
@@ -242,28 +319,25 @@ impl Transaction for SqliteTransaction {
 
     async fn record(&mut self, events: &[RecordedEvent]) -> StoreResult<()> {
         let sql = "INSERT INTO events (sku, sequence, previous, body) VALUES (?1, ?2, ?3, ?4)";
-        let mut insert = self.connection.prepare_cached(sql).map_err(store_error)?;
+        let Writer { connection, ends } = &mut *self.writer;
+        let mut insert = connection.prepare_cached(sql).map_err(store_error)?;
         for RecordedEvent { sku, sequence, body } in events {
-            let newest = self.newest.get_mut(sku);
-            let previous = newest.as_ref().and_then(|newest| newest.event);
-            let position = insert.insert((sku.as_str(), number(*sequence), previous, body)).map_err(store_error)?;
-            match newest {
-                Some(newest) => newest.event = Some(position),
-                None => drop(self.newest.insert(sku.clone(), Newest { line: None, event: Some(position) })),
-            }
+            let end = ends.of_mut(sku);
+            let row = (sku.as_str(), number(*sequence), end.event, body);
+            end.event = Some(insert.insert(row).map_err(store_error)?);
         }
         Ok(())
     }
 
     async fn note(&mut self, balances: &[NotedBalances]) -> StoreResult<()> {
-        movements::note(&self.connection, balances)
+        movements::note(self.connection(), balances)
     }
 
     async fn request_keys(&mut self, keys: &[Arc<str>]) -> StoreResult<Vec<RequestKey>> {
         let mut known = Vec::new();
         for key in keys {
             let sql = "SELECT content, of_message FROM request_keys WHERE key = ?1";
-            known.extend(all(&self.connection, sql, [key], |row| {
+            known.extend(all(self.connection(), sql, [key], |row| {
                 let (content, of_message): (_, bool) = row.try_into().map_err(store_error)?;
                 let of = if of_message { KeyOf::Message } else { KeyOf::Request };
                 Ok(RequestKey { key: key.clone(), of, content })
@@ -286,7 +360,7 @@ impl Transaction for SqliteTransaction {
         let sql = "SELECT count(*) FROM holders WHERE holder = ?1 AND until > ?2";
         let mut counted = Vec::with_capacity(holders.len());
         for holder in holders {
-            let held = all(&self.connection, sql, (&**holder, rows::micros(self.now)), |row| {
+            let held = all(self.connection(), sql, (&**holder, rows::micros(self.now)), |row| {
                 rows::count(row.get(0).map_err(store_error)?)
             })?;
             counted.extend(held.into_iter().map(|held| (holder.clone(), held)));
@@ -313,13 +387,14 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn commit(mut self) -> StoreResult<()> {
-        self.connection.execute_batch("COMMIT").map_err(store_error)?;
+        self.connection().execute_batch("COMMIT").map_err(store_error)?;
         self.finished = true;
         Ok(())
     }
 
-    async fn end(self) -> StoreResult<()> {
-        // Dropping it rolls back.
+    async fn end(mut self) -> StoreResult<()> {
+        self.connection().execute_batch("ROLLBACK").map_err(store_error)?;
+        self.finished = true;
         Ok(())
     }
 }
@@ -336,7 +411,7 @@ impl ProductRepository for SqliteTransaction {
         for (sku, key) in &wanted.lines {
             if let Some(product) = products.get_mut(sku) {
                 let named = (key.order_id.as_str(), sku.as_str(), key.line.as_str());
-                product.remember(all(&self.connection, &by_key, named, |row| line(&self.connection, row))?);
+                product.remember(all(self.connection(), &by_key, named, |row| line(self.connection(), row))?);
             }
         }
         let closed = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND reference = ?2 AND NOT is_open");
@@ -345,7 +420,7 @@ impl ProductRepository for SqliteTransaction {
                 && product.batch(reference).is_none()
             {
                 let named = (sku.as_str(), reference.as_str());
-                product.remember_batches(all(&self.connection, &closed, named, batch)?);
+                product.remember_batches(all(self.connection(), &closed, named, batch)?);
             }
         }
         Ok(products.into_values().collect())
@@ -353,20 +428,15 @@ impl ProductRepository for SqliteTransaction {
 
     async fn lock(&mut self, known: &[(&Sku, u64)]) -> StoreResult<()> {
         // All is locked already; what is written has to be chained on.
-        for &(sku, version) in known {
-            let newest = all(&self.connection, NEWEST, (sku.as_str(), number(version)), |row| Newest::at(row, 0))?;
-            let newest = newest.into_iter().next();
-            let newest = newest.ok_or_else(|| StoreError::Conflict(format!("{sku} is not at version {version}")))?;
-            self.newest.insert(sku.clone(), newest);
-        }
-        Ok(())
+        let Writer { connection, ends } = &mut *self.writer;
+        ends.bring(connection, known)
     }
 
     async fn batches(&mut self, named: &[(Sku, BatchRef)]) -> StoreResult<Vec<(Sku, Batch)>> {
         let sql = format!("SELECT {BATCH} FROM batches WHERE sku = ?1 AND reference = ?2");
         let mut found = Vec::with_capacity(named.len());
         for (sku, reference) in named {
-            let batches = all(&self.connection, &sql, (sku.as_str(), reference.as_str()), batch)?;
+            let batches = all(self.connection(), &sql, (sku.as_str(), reference.as_str()), batch)?;
             found.extend(batches.into_iter().map(|batch| (sku.clone(), batch)));
         }
         Ok(found)
@@ -375,11 +445,15 @@ impl ProductRepository for SqliteTransaction {
     async fn lines_of_orders(&mut self, orders: &[OrderId]) -> StoreResult<Vec<(Sku, LineKey)>> {
         let mut keys = Vec::new();
         for order_id in orders {
-            let found =
-                all(&self.connection, "SELECT sku, line FROM lines WHERE order_id = ?1", [order_id.as_str()], |row| {
+            let found = all(
+                self.connection(),
+                "SELECT sku, line FROM lines WHERE order_id = ?1",
+                [order_id.as_str()],
+                |row| {
                     let text = |column| row.get_ref(column).map_err(store_error)?.as_str().map_err(damaged);
                     Ok((rows::sku(text(0)?)?, rows::line_key(order_id.as_str(), text(1)?)?))
-                })?;
+                },
+            )?;
             keys.extend(found);
         }
         Ok(keys)
@@ -394,7 +468,7 @@ impl ProductRepository for SqliteTransaction {
     ) -> StoreResult<Vec<Units>> {
         let usual = self.usual_losers(sku, reference, after, limit)?;
         let params = (sku.as_str(), reference.as_str(), number(limit as u64));
-        let mut losers = named_units(&self.connection, sku, RARE_LOSERS, params)?;
+        let mut losers = named_units(self.connection(), sku, RARE_LOSERS, params)?;
         if !losers.is_empty() {
             losers.extend(usual);
             losers.sort_by_key(|units| {
@@ -414,7 +488,7 @@ impl ProductRepository for SqliteTransaction {
         after: Option<Seniority>,
         limit: usize,
     ) -> StoreResult<Vec<Units>> {
-        waiting(&self.connection, sku, largest_free, after, limit)
+        waiting(self.connection(), sku, largest_free, after, limit)
     }
 
     async fn due_lines(&mut self, products: &[DueBy]) -> StoreResult<Vec<(Sku, AcceptedLine)>> {
@@ -423,25 +497,25 @@ impl ProductRepository for SqliteTransaction {
             format!("SELECT {LINE} FROM lines l INDEXED BY lines_spoiling WHERE sku = ?1 AND spoils_on <= ?2");
         let mut due = Vec::new();
         for DueBy { sku, now, today } in products {
-            let read = |row: &rusqlite::Row<'_>| line(&self.connection, row);
-            let mut lines = all(&self.connection, &held, (sku.as_str(), rows::micros(*now)), read)?;
-            lines.extend(all(&self.connection, &spoiling, (sku.as_str(), date_text(*today)), read)?);
+            let read = |row: &rusqlite::Row<'_>| line(self.connection(), row);
+            let mut lines = all(self.connection(), &held, (sku.as_str(), rows::micros(*now)), read)?;
+            lines.extend(all(self.connection(), &spoiling, (sku.as_str(), date_text(*today)), read)?);
             due.extend(lines.into_iter().map(|line| (sku.clone(), line)));
         }
         Ok(due)
     }
 
     async fn books(&mut self, sku: &Sku) -> StoreResult<ProductBooks> {
-        books(&self.connection, sku, self.now)
+        books(self.connection(), sku, self.now)
     }
 
     async fn replace(&mut self, product: &Product) -> StoreResult<()> {
         for table in ["products", "batches", "lines", "parts", "shipments", "balances"] {
             let sql = format!("DELETE FROM {table} WHERE sku = ?1");
-            self.connection.execute(&sql, [product.sku().as_str()]).map_err(store_error)?;
+            self.connection().execute(&sql, [product.sku().as_str()]).map_err(store_error)?;
         }
-        let event = movements::chain(&self.connection, product.sku())?;
-        self.newest.insert(product.sku().clone(), Newest { line: None, event });
+        let event = movements::chain(self.connection(), product.sku())?;
+        self.writer.ends.put(product.sku().clone(), End { event, ..End::default() });
         let everything = ProductChanges {
             product,
             saved_version: 0,
@@ -453,21 +527,24 @@ impl ProductRepository for SqliteTransaction {
     }
 
     async fn save(&mut self, changes: &[ProductChanges<'_>]) -> StoreResult<()> {
+        let Writer { connection, ends } = &mut *self.writer;
+        let mut statements = Statements { connection, in_use: Vec::new() };
         for change in changes {
             let product = change.product;
             let sku = product.sku().as_str();
             for (kind, batch) in &change.batches {
-                self.save_batch(change, *kind, batch)?;
+                Self::save_batch(&mut statements, change, *kind, batch)?;
             }
-            let mut newest = self.newest.remove(product.sku()).unwrap_or_default();
+            let newest = ends.of_mut(product.sku());
+            newest.version = product.version();
             let (mut new, known): (Vec<_>, Vec<_>) = change.lines.iter().partition(|(kind, _)| *kind == Change::Insert);
             new.sort_by_key(|(_, line)| line.accepted);
             for (kind, line) in new {
-                self.save_line(product, line, kind, newest.line.as_ref())?;
+                Self::save_line(&mut statements, product, line, kind, newest.line.as_ref())?;
                 newest.line = Some(line.key.clone());
             }
             for (kind, line) in known {
-                self.save_line(product, line, kind, None)?;
+                Self::save_line(&mut statements, product, line, kind, None)?;
             }
             // One statement for both cases would say `ON CONFLICT`, and then no conflict would be found.
             let sql = if change.saved_version == 0 {
@@ -503,10 +580,9 @@ impl ProductRepository for SqliteTransaction {
                 sku,
                 number(change.saved_version),
             ];
-            if self.statement(sql)?.execute(params).map_err(store_error)? != 1 {
+            if statements.find(sql)?.execute(params).map_err(store_error)? != 1 {
                 return Err(StoreError::Conflict(format!("{sku} is not at version {}", change.saved_version)));
             }
-            self.newest.insert(product.sku().clone(), newest);
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use allocation_adapters::sqlite::SqliteDatabase;
+use allocation_domain::Sku;
+use allocation_service_layer::ports::database::{Database, ProductRepository, RecordedEvent, Transaction};
 use allocation_service_layer::ports::reader::Reader;
 use allocation_service_layer::verify::verify;
 use allocation_testing::clock::ManualClock;
@@ -135,6 +137,42 @@ async fn a_check_of_the_books_says_where_they_differ() {
         let findings = verify(&fixture.store).await.expect("a check");
         assert!(findings.differences.iter().any(|found| found.contains(difference)), "{sql}: {findings:#?}");
     }
+}
+
+/// Appends an event to a product that is known to be at this version, as what was decided ahead is written; and leaves it at that, or takes it back.
+async fn append(fixture: &Fixture<SqliteDatabase>, version: u64, commit: bool) {
+    let sku = Sku::new("A").expect("a SKU");
+    let event = RecordedEvent { sku: sku.clone(), sequence: version + 1, body: "{}".to_owned() };
+    let mut tx = fixture.store.begin().await.expect("a transaction");
+    tx.lock(&[(&sku, version)]).await.expect("its version");
+    tx.record(&[event]).await.expect("it is written");
+    if commit {
+        tx.commit().await.expect("a commit");
+    }
+}
+
+/// After which event the product's fourth comes.
+fn before_the_fourth(fixture: &Fixture<SqliteDatabase>) -> i64 {
+    let sql = "SELECT previous FROM events WHERE sequence = 4";
+    connection(fixture).query_row(sql, (), |row| row.get(0)).expect("the event")
+}
+
+#[tokio::test]
+async fn what_is_known_of_chains_is_forgotten_once_another_process_has_written() {
+    let fixture = fixture().await;
+    fixture.handle([create_batch("b", "A", 10, None), allocate("o1", &[("A", 1)]), allocate("o2", &[("A", 1)])]).await;
+    raw(&fixture, "UPDATE products SET newest_event = 2");
+    append(&fixture, 3, true).await;
+    assert_eq!(before_the_fourth(&fixture), 2);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_is_in_no_chain() {
+    let fixture = fixture().await;
+    fixture.handle([create_batch("b", "A", 10, None), allocate("o1", &[("A", 1)]), allocate("o2", &[("A", 1)])]).await;
+    append(&fixture, 3, false).await;
+    append(&fixture, 3, true).await;
+    assert_eq!(before_the_fourth(&fixture), 3);
 }
 
 #[tokio::test]

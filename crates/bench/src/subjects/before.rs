@@ -34,28 +34,40 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
         bench.progress(&format!("building {before}"));
         build(&before, tempfile::tempdir()?.path()).await?
     };
+    let programs = [bench.program.clone(), earlier];
+    let measured = by_turns(bench, &programs, &before).await;
+    let [now, _] = programs;
+    bench.program = now;
+    measured
+}
+
+/// Measures the program of now and that of before, and leaves the bench with one of them.
+async fn by_turns(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outcome<()> {
     for round in 1..=bench.options.rounds {
         bench.progress(&format!("{before} and now by turns, round {round} of {}", bench.options.rounds));
         for on in On::BOTH {
             for load in LOADS {
-                measure(bench, on, load, None).await?;
-                let now = std::mem::replace(&mut bench.program, earlier.clone());
-                let measured = measure(bench, on, load, Some(&before)).await;
-                bench.program = now;
-                measured?;
+                // Each goes first once: what goes first finds another machine than what follows it.
+                let mut rates = [0.0; 2];
+                for turn in [0, 1, 1, 0] {
+                    bench.program.clone_from(&programs[turn]);
+                    rates[turn] += measure(bench, on, load).await?;
+                }
+                for (before, rate) in [None, Some(before)].into_iter().zip(rates) {
+                    bench.figures.add(&figure(on, load, before), "requests/s", rate / 2.0);
+                }
             }
         }
     }
     Ok(())
 }
 
-async fn measure(bench: &mut Bench, on: On, load: (Request, Skus, u64), before: Option<&str>) -> Outcome<()> {
-    let (request, skus, connections) = load;
+/// Requests a second that the bench's program answers.
+async fn measure(bench: &mut Bench, on: On, (request, skus, connections): (Request, Skus, u64)) -> Outcome<f64> {
     let mut store = bench.store(on).await?;
     let answered = bench.allocate(&mut store, bench.load(request, skus, connections)).await?;
     store.remove().await?;
-    bench.figures.add(&figure(on, load, before), "requests/s", answered.rate());
-    Ok(())
+    Ok(answered.rate())
 }
 
 /// Builds the release of an earlier state, beside that of the present one, and says where it is.
