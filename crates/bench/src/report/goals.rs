@@ -84,6 +84,8 @@ pub(crate) fn all(figures: &Figures, options: &Options) -> Vec<Goal> {
             // One allocation may cost a tenth more than before at most.
             goals.ratio(format!("{now} : {earlier}"), &now, &earlier, 1.0 / 1.1);
         }
+        let (now, earlier) = (before::instructions(None), before::instructions(Some(earlier)));
+        goals.add(format!("{now} : {earlier}"), figures.ratio(&now, &earlier), "×", Bound::AtMost(1.1));
     }
     for on in On::BOTH {
         let subject = |skus| throughput::figure(on, PUT, skus, 256);

@@ -2,12 +2,16 @@
 //! program that is built already.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use allocation_testing::program::Program;
+use allocation_testing::servers::tool;
 use tokio::process::Command;
 
 use crate::Outcome;
 use crate::harness::Bench;
 use crate::load::{Request, Skus};
+use crate::report::real;
 use crate::store::On;
 
 /// What is compared: the usual request at two numbers of connections, and the original's.
@@ -35,7 +39,11 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
         build(&before, tempfile::tempdir()?.path()).await?
     };
     let programs = [bench.program.clone(), earlier];
-    let measured = by_turns(bench, &programs, &before).await;
+    let measured = async {
+        by_turns(bench, &programs, &before).await?;
+        count(bench, &programs, &before).await
+    };
+    let measured = measured.await;
     let [now, _] = programs;
     bench.program = now;
     measured
@@ -68,6 +76,46 @@ async fn measure(bench: &mut Bench, on: On, (request, skus, connections): (Reque
     let answered = bench.allocate(&mut store, bench.load(request, skus, connections)).await?;
     store.remove().await?;
     Ok(answered.rate())
+}
+
+/// The name of the figure of instructions.
+pub(crate) fn instructions(before: Option<&str>) -> String {
+    format!("{}, instructions of a request, all of the program", figure(On::Sqlite, COUNTED, before))
+}
+
+/// What instructions are counted of.
+const COUNTED: (Request, Skus, u64) = (Request::Put(1), Skus::One, 64);
+
+/// Counts the instructions of a request, which no other process disturbs, with callgrind.
+async fn count(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outcome<()> {
+    let (Some(valgrind), Some(control)) = (tool("valgrind", "valgrind"), tool("callgrind_control", "valgrind")) else {
+        eprintln!("    no valgrind: instructions were not counted");
+        return Ok(());
+    };
+    let (request, skus, connections) = COUNTED;
+    for (before, program) in [None, Some(before)].into_iter().zip(programs) {
+        bench.progress(&format!("instructions of {}", program.display()));
+        let mut store = bench.store(On::Sqlite).await?;
+        let counts = bench.folder().join("instructions");
+        let mut command = Command::new(&valgrind);
+        command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
+        command.arg(program).arg("serve").stdin(Stdio::null()).kill_on_drop(true);
+        command.env_clear().env("DATABASE_URL", &store.url).env("LISTEN", "127.0.0.1:0");
+        let counted = Program::spawn(&mut command).await;
+        let pid = counted.pid().to_string();
+        // What the first requests find for the first time is no part of it.
+        bench.ask(&counted, &mut store, bench.load(request, skus, connections)).await?;
+        Command::new(&control).args(["--zero", &pid]).stdout(Stdio::null()).status().await?;
+        let answered = bench.ask(&counted, &mut store, bench.load(request, skus, connections)).await?;
+        Command::new(&control).args(["--dump", &pid]).stdout(Stdio::null()).status().await?;
+        let total = std::fs::read_to_string(counts.with_extension("1"))?;
+        let total: f64 =
+            total.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("no count")?.trim().parse()?;
+        bench.figures.add(&instructions(before), "", total / real(answered.accepted));
+        drop(counted);
+        store.remove().await?;
+    }
+    Ok(())
 }
 
 /// Builds the release of an earlier state, beside that of the present one, and says where it is.

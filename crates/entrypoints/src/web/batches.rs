@@ -7,7 +7,6 @@ use allocation_service_layer::access::Scope;
 use allocation_service_layer::handlers::BatchReply;
 use allocation_service_layer::views::BatchView;
 use allocation_service_layer::wire::date_text;
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +16,7 @@ use utoipa_axum::routes;
 
 use super::access::Routes;
 use super::extract::Body;
+use super::json::Json;
 use super::keyed::{Keyed, MaybeKeyed};
 use super::problem::{BodyProblems, Problem};
 use super::products::status_of;

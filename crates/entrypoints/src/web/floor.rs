@@ -2,7 +2,6 @@
 
 use allocation_service_layer::Message;
 use allocation_service_layer::access::Scope;
-use axum::Json;
 use axum::extract::State;
 use utoipa_axum::routes;
 
@@ -44,9 +43,9 @@ async fn pick_order(
     path: Names,
     Caused(cause): Caused,
     OptionalBody(body): OptionalBody<PickRequest>,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let command = asked::command(asked::floor::pick, &path, body)?;
-    Ok(Json(order(&path, state.order(Message::new(command, cause)).await?.lines)))
+    Ok(order(&path, state.order(Message::new(command, cause)).await?.lines))
 }
 
 /// Takes an order's units back from picking. Again is fine.
@@ -67,9 +66,9 @@ async fn unpick_order(
     path: Names,
     Caused(cause): Caused,
     OptionalBody(body): OptionalBody<PickRequest>,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let command = asked::command(asked::floor::unpick, &path, body)?;
-    Ok(Json(order(&path, state.order(Message::new(command, cause)).await?.lines)))
+    Ok(order(&path, state.order(Message::new(command, cause)).await?.lines))
 }
 
 /// Says that units of an order have left: all that is named, or nothing.
@@ -96,11 +95,11 @@ async fn post_shipment(
     path: Names,
     Caused(cause): Caused,
     Keyed { key, body, handling }: Keyed<Shipment>,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let command = asked::command(asked::floor::ship, &path, body)?;
     let reply = state.order(Message::new(command, cause).with_key(key)).await;
     drop(handling);
-    Ok(Json(order(&path, reply?.lines)))
+    Ok(order(&path, reply?.lines))
 }
 
 /// Says that shipped units have come back: all that is named, or nothing.
@@ -126,9 +125,9 @@ async fn post_return(
     path: Names,
     Caused(cause): Caused,
     Keyed { key, body, handling }: Keyed<ReturnRequest>,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let command = asked::command(asked::floor::take_back, &path, body)?;
     let reply = state.order(Message::new(command, cause).with_key(key)).await;
     drop(handling);
-    Ok(Json(order(&path, reply?.lines)))
+    Ok(order(&path, reply?.lines))
 }

@@ -9,6 +9,7 @@ mod extract;
 mod floor;
 mod gate;
 mod headers;
+mod json;
 mod keyed;
 mod movements;
 mod operations;

@@ -5,15 +5,16 @@ use allocation_service_layer::Message;
 use allocation_service_layer::access::Scope;
 use allocation_service_layer::views::{self, LineView, PlacementView};
 use allocation_service_layer::wire::{date_text, instant_text};
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::access::Routes;
 use super::extract::{Body, QueryFields};
+use super::json::{self, Json, members};
 use super::problem::{BodyProblems, Problem};
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Names};
@@ -30,7 +31,8 @@ pub(super) fn routes() -> Routes {
 }
 
 /// An order's lines.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[cfg_attr(test, derive(Serialize))]
 pub(super) struct Order {
     /// The order.
     order_id: String,
@@ -126,6 +128,62 @@ struct ShipmentOfLine {
     returned: u64,
 }
 
+impl IntoResponse for Order {
+    fn into_response(self) -> Response {
+        json::written(|json| self.write(json))
+    }
+}
+
+impl Order {
+    fn write(&self, json: &mut Vec<u8>) {
+        json.extend_from_slice(br#"{"order_id":"#);
+        json::put(json, &self.order_id);
+        json.extend_from_slice(br#","lines":["#);
+        for (nth, line) in self.lines.iter().enumerate() {
+            if nth > 0 {
+                json.push(b',');
+            }
+            line.write(json);
+        }
+        json.extend_from_slice(b"]}");
+    }
+}
+
+impl Line {
+    fn write(&self, json: &mut Vec<u8>) {
+        members!(
+            json,
+            self,
+            order_id,
+            sku,
+            line,
+            requested,
+            held,
+            allocated,
+            locked,
+            backordered,
+            shipped,
+            returned,
+            dropped,
+            cancelled,
+            lapsed,
+            state,
+            held_until,
+            promised_date,
+            placements,
+            shipments,
+            priority,
+            by,
+            not_before,
+            split,
+            min_split,
+            min_days,
+            locations,
+            accepted,
+        );
+    }
+}
+
 impl From<PlacementView> for Placement {
     fn from(view: PlacementView) -> Self {
         let (batch, location) = (view.batch.to_string(), view.location.to_string());
@@ -197,11 +255,11 @@ async fn put_order(
     path: Names,
     Caused(cause): Caused,
     Body(body): Body<OrderRequest>,
-) -> Result<(StatusCode, Json<Order>), Problem> {
+) -> Result<(StatusCode, Order), Problem> {
     let command = asked::command(asked::orders::promise, &path, body)?;
     let reply = state.order(Message::new(command, cause)).await?;
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(order(&path, reply.lines))))
+    Ok((status, order(&path, reply.lines)))
 }
 
 /// An order's lines as they are now.
@@ -215,7 +273,7 @@ async fn put_order(
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn get_order(State(state): State<WebState>, path: Names) -> Result<Json<Order>, Problem> {
+async fn get_order(State(state): State<WebState>, path: Names) -> Result<Order, Problem> {
     let mut faults = Faults::default();
     let order_id = path.get::<OrderId>(&mut faults, "order_id");
     let order_id = faults.or(order_id)?;
@@ -223,7 +281,7 @@ async fn get_order(State(state): State<WebState>, path: Names) -> Result<Json<Or
     if lines.is_empty() {
         return Err(Problem::unknown(format!("unknown order {order_id}")));
     }
-    Ok(Json(order(&path, lines)))
+    Ok(order(&path, lines))
 }
 
 /// Cancels what is not shipped of an order, and answers with what became of it. Again is fine.
@@ -238,14 +296,10 @@ async fn get_order(State(state): State<WebState>, path: Names) -> Result<Json<Or
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn delete_order(
-    State(state): State<WebState>,
-    path: Names,
-    Caused(cause): Caused,
-) -> Result<Json<Order>, Problem> {
+async fn delete_order(State(state): State<WebState>, path: Names, Caused(cause): Caused) -> Result<Order, Problem> {
     let command = asked::command(asked::orders::cancel, &path, Nothing::default())?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&path, reply.lines)))
+    Ok(order(&path, reply.lines))
 }
 
 /// Makes the promises of an order's holds last: all of them or none. Again is fine.
@@ -260,14 +314,10 @@ async fn delete_order(
         (status = 503, description = "Try again", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn confirm_order(
-    State(state): State<WebState>,
-    path: Names,
-    Caused(cause): Caused,
-) -> Result<Json<Order>, Problem> {
+async fn confirm_order(State(state): State<WebState>, path: Names, Caused(cause): Caused) -> Result<Order, Problem> {
     let command = asked::command(asked::orders::confirm, &path, Nothing::default())?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&path, reply.lines)))
+    Ok(order(&path, reply.lines))
 }
 
 /// Lets an order's holds last until now and so many seconds; never shorter than before.
@@ -288,10 +338,10 @@ async fn extend_order(
     path: Names,
     Caused(cause): Caused,
     Body(body): Body<Extension>,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let command = asked::command(asked::orders::extend, &path, body)?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&path, reply.lines)))
+    Ok(order(&path, reply.lines))
 }
 
 /// Changes what a line asks for: quantity, priority, `by`.
@@ -350,12 +400,62 @@ async fn delete_line(
     path: Names,
     mut query: QueryFields,
     Caused(cause): Caused,
-) -> Result<Json<Order>, Problem> {
+) -> Result<Order, Problem> {
     let mut faults = Faults::default();
     let path = path.with("line", query.take_text(&mut faults, "line"));
     query.finish(&mut faults);
     let command = asked::orders::cancel(&mut faults, &path, Nothing::default());
     let command = faults.or(command)?;
     let reply = state.order(Message::new(command, cause)).await?;
-    Ok(Json(order(&path, reply.lines)))
+    Ok(order(&path, reply.lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_domain::{Quantity, Split};
+
+    use super::*;
+
+    fn line(full: bool) -> Line {
+        let text = |text: &str| full.then(|| text.to_owned());
+        let eta = text("2026-01-02");
+        Line {
+            order_id: "an \"order\"".to_owned(),
+            sku: "A".to_owned(),
+            line: "1".to_owned(),
+            requested: 1,
+            held: 2,
+            allocated: 3,
+            locked: 4,
+            backordered: 5,
+            shipped: 6,
+            returned: 7,
+            dropped: 8,
+            cancelled: 9,
+            lapsed: 10,
+            state: "held",
+            held_until: text("2026-01-01T00:00:00Z"),
+            promised_date: text("2026-01-01"),
+            placements: vec![Placement { batch: "b".to_owned(), location: "l".to_owned(), qty: 1, locked: 0, eta }],
+            shipments: vec![ShipmentOfLine { batch: "b".to_owned(), qty: 1, returned: 1 }],
+            priority: -1,
+            by: text("2026-01-03"),
+            not_before: text("2026-01-04"),
+            split: if full { Split::OverLocations(Quantity::ONE).into() } else { Split::Never.into() },
+            min_split: 11,
+            min_days: full.then_some(12),
+            locations: full.then(|| vec!["l".to_owned(), "m".to_owned()]),
+            accepted: 13,
+        }
+    }
+
+    #[test]
+    fn an_order_is_written_as_it_would_be_by_its_shape() {
+        for lines in [vec![], vec![line(true)], vec![line(false), line(true)]] {
+            let order = Order { order_id: "an \"order\"".to_owned(), lines };
+            let mut json = Vec::new();
+            order.write(&mut json);
+            assert_eq!(String::from_utf8(json).expect("text"), serde_json::to_string(&order).expect("JSON"));
+        }
+    }
 }

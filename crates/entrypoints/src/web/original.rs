@@ -4,7 +4,6 @@ use allocation_domain::commands::{Allocate, CreateBatch};
 use allocation_domain::{BatchQuantity, BatchRef, Command, Eta, Location, OrderId, Quantity, Rejection, Sku};
 use allocation_service_layer::access::Scope;
 use allocation_service_layer::views;
-use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::access::Routes;
 use super::extract::Body;
+use super::json::Json;
 use super::problem::Problem;
 use super::{Caused, WebState};
 use crate::asked::fields::{Faults, Field, Invalid, Names};

@@ -5,12 +5,12 @@ use std::fmt;
 use allocation_domain::{Conflict, Rejection};
 use allocation_service_layer::group_commit::HandlerError;
 use allocation_service_layer::ports::database::StoreError;
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use super::json::Json;
 use crate::asked::fields::{FieldError, Invalid};
 
 /// What went wrong. `type` tells the kinds apart; `detail` is for people.
