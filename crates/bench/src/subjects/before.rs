@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::Outcome;
 use crate::harness::Bench;
+use crate::load::wrk::Load;
 use crate::load::{Request, Skus};
 use crate::report::real;
 use crate::store::On;
@@ -49,7 +50,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
     measured
 }
 
-/// Measures the program of now and that of before, and leaves the bench with one of them.
+/// Measures both programs, and leaves the bench with one of them.
 async fn by_turns(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outcome<()> {
     for round in 1..=bench.options.rounds {
         bench.progress(&format!("{before} and now by turns, round {round} of {}", bench.options.rounds));
@@ -86,7 +87,7 @@ pub(crate) fn instructions(before: Option<&str>) -> String {
 /// What instructions are counted of.
 const COUNTED: (Request, Skus, u64) = (Request::Put(1), Skus::One, 64);
 
-/// Counts the instructions of a request, which no other process disturbs, with callgrind.
+/// Counts the instructions of a request, which no other process disturbs, with callgrind, and leaves the bench with one of the programs.
 async fn count(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outcome<()> {
     let (Some(valgrind), Some(control)) = (tool("valgrind", "valgrind"), tool("callgrind_control", "valgrind")) else {
         eprintln!("    no valgrind: instructions were not counted");
@@ -95,6 +96,7 @@ async fn count(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outc
     let (request, skus, connections) = COUNTED;
     for (before, program) in [None, Some(before)].into_iter().zip(programs) {
         bench.progress(&format!("instructions of {}", program.display()));
+        bench.program.clone_from(program);
         let mut store = bench.store(On::Sqlite).await?;
         let counts = bench.folder().join("instructions");
         let mut command = Command::new(&valgrind);
@@ -104,9 +106,10 @@ async fn count(bench: &mut Bench, programs: &[PathBuf; 2], before: &str) -> Outc
         let counted = Program::spawn(&mut command).await;
         let pid = counted.pid().to_string();
         // What the first requests find for the first time is no part of it.
-        bench.ask(&counted, &mut store, bench.load(request, skus, connections)).await?;
+        bench.ask(&counted, &mut store, Load { request, skus, connections, seconds: 4 }).await?;
         Command::new(&control).args(["--zero", &pid]).stdout(Stdio::null()).status().await?;
-        let answered = bench.ask(&counted, &mut store, bench.load(request, skus, connections)).await?;
+        // Under callgrind the program is fifty times as slow: long enough for thousands of requests.
+        let answered = bench.ask(&counted, &mut store, Load { request, skus, connections, seconds: 12 }).await?;
         Command::new(&control).args(["--dump", &pid]).stdout(Stdio::null()).status().await?;
         let total = std::fs::read_to_string(counts.with_extension("1"))?;
         let total: f64 =
