@@ -26,7 +26,7 @@ impl Attempts {
 
     /// The same, with something that tells more of why.
     pub(crate) async fn again_or(&mut self, why: impl FnOnce() -> String) {
-        let vain = || panic!("waited in vain for: {} {}", self.what, why());
+        let vain = || panic!("waited in vain for: {}{}", self.what, why());
         self.left = self.left.checked_sub(1).unwrap_or_else(vain);
         tokio::time::sleep(PAUSE).await;
     }

@@ -40,11 +40,10 @@ pub(crate) async fn run(bench: &mut Bench) -> Outcome<()> {
         build(&before, tempfile::tempdir()?.path()).await?
     };
     let programs = [bench.program.clone(), earlier];
-    let measured = async {
-        by_turns(bench, &programs, &before).await?;
-        count(bench, &programs, &before).await
+    let measured = match by_turns(bench, &programs, &before).await {
+        Ok(()) => count(bench, &programs, &before).await,
+        failed => failed,
     };
-    let measured = measured.await;
     let [now, _] = programs;
     bench.program = now;
     measured

@@ -1,13 +1,14 @@
 //! What browsers are told with every answer, and whose pages may read one.
 
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, REFERRER_POLICY, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// For how long a browser asks for nothing without TLS here.

@@ -4,7 +4,7 @@ use allocation_domain::{OrderId, Shipped};
 use allocation_service_layer::Message;
 use allocation_service_layer::access::Scope;
 use allocation_service_layer::views::{self, LineView, PlacementView};
-use allocation_service_layer::wire::{date_text, instant_text};
+use allocation_service_layer::wire::{date_text, instant_text, put};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -137,7 +137,7 @@ impl IntoResponse for Order {
 impl Order {
     fn write(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(br#"{"order_id":"#);
-        json::put(json, &self.order_id);
+        put(json, self.order_id.as_str());
         json.extend_from_slice(br#","lines":["#);
         for (nth, line) in self.lines.iter().enumerate() {
             if nth > 0 {

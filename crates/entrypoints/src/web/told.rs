@@ -55,8 +55,6 @@ pub(super) async fn pass(State(state): State<WebState>, mut request: Request, ne
     let mut response = state.gate.pass(&route, request, next).await;
     let took = state.clock.monotonic().saturating_sub(started);
     log(&asked, uri.path(), &route, &id, &response, took);
-    // Room for what is added here, before it is made step by step.
-    response.headers_mut().reserve(8);
     state.surroundings.tell(headers::is_page(uri.path()), response.headers_mut());
     if let Ok(id) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(X_REQUEST_ID, id);

@@ -19,7 +19,7 @@ pub use self::envelope::{Envelope, envelope, envelopes};
 pub(crate) use self::levels::{LevelsJson, read as read_levels, written as written_levels};
 pub use self::levels::{levels_json, parse_levels};
 pub use self::read::{NotAnEvent, WireEvent, parse_event};
-pub use self::write::{event_json, names_batch};
+pub use self::write::{event_json, names_batch, put};
 
 /// Where a change came from: stands in the metadata of every event it raised.
 #[derive(Debug, Clone, PartialEq, Eq)]

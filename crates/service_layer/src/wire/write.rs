@@ -263,8 +263,8 @@ pub fn event_json(id: Uuid, sku: &Sku, sequence: u64, at: OffsetDateTime, cause:
     String::from_utf8(json).expect("JSON is text")
 }
 
-/// Appends a value as JSON.
-fn put<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
+/// Appends a value as JSON: texts, numbers, and lists and objects of such, which always have that form.
+pub fn put<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(json, value).expect("texts and numbers always have a JSON form");
 }
 
